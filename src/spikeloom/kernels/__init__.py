@@ -1,0 +1,35 @@
+"""The loom: trace a step's equations, differentiate them, weave them into a kernel, run it."""
+
+from .backend import (
+    BACKENDS,
+    Choice,
+    announce_eager,
+    announce_recording,
+    backend,
+    choose,
+    decide,
+    forced,
+    numba_problem,
+)
+from .eager import compute_dtype, loop
+from .plan import Plan, make_plan
+from .trace import TraceError
+from .weave import weave
+
+__all__ = [
+    "BACKENDS",
+    "Choice",
+    "Plan",
+    "TraceError",
+    "announce_eager",
+    "announce_recording",
+    "backend",
+    "choose",
+    "compute_dtype",
+    "decide",
+    "forced",
+    "loop",
+    "make_plan",
+    "numba_problem",
+    "weave",
+]

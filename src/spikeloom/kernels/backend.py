@@ -1,0 +1,136 @@
+"""Which kernel runs: chosen by device and dtype, forced by hand, and never changed in silence."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..announce import announce
+
+BACKENDS = ("eager", "numba", "triton")
+
+
+class _Forced(threading.local):
+    """The backend that `backend(...)` forces in this thread."""
+
+    name: str | None = None
+
+
+_forced = _Forced()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, why it is the one, and whether a faster one was to be expected."""
+
+    backend: str
+    why: str
+    remedy: str = ""
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Force a backend ("eager", "numba" or "triton") within a `with`, in this thread.
+
+    The environment variable `SPIKELOOM_BACKEND` does the same for a process.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    _known(name, "sl.backend")
+    before, _forced.name = _forced.name, name
+    try:
+        yield
+    finally:
+        _forced.name = before
+
+
+def _known(name: str, where: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(f"{where}: no backend {name!r}; one of {', '.join(BACKENDS)}")
+    return name
+
+
+def forced() -> str | None:
+    """Return the backend that is forced here, if any."""
+    if _forced.name is not None:
+        return _forced.name
+    name = os.environ.get("SPIKELOOM_BACKEND")
+    return _known(name, "SPIKELOOM_BACKEND") if name else None
+
+
+@functools.cache
+def numba_problem() -> str:
+    """Return why Numba's kernels cannot run here, or an empty string."""
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        return f"Numba does not import ({error}); pip install numba"
+    return ""
+
+
+def decide(device: torch.device, dtype: torch.dtype) -> Choice:
+    """Return the backend for data on `device` of `dtype`.
+
+    Raises:
+        RuntimeError: the forced backend cannot run here.
+    """
+    wanted = forced()
+    if wanted == "eager":
+        return Choice("eager", "forced")
+    if wanted == "triton":
+        raise RuntimeError(
+            "the triton backend is not built yet; use 'numba' on CPU, or 'eager', which runs anywhere"
+        )
+    if device.type != "cpu":
+        if wanted == "numba":
+            raise RuntimeError(f"the numba backend runs on CPU, but the data is on {device}; move it: x.cpu()")
+        return Choice("eager", f"no kernel for {device.type} yet", "run on CPU for the fused kernel")
+    problem = numba_problem()
+    if problem:
+        if wanted == "numba":
+            raise RuntimeError(f"the numba backend cannot run: {problem}")
+        return Choice("eager", problem, "mend that")
+    if dtype == torch.float16 and not _converts_half():
+        return Choice("eager", "this CPU has no half-precision conversion", "use bfloat16")
+    if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        return Choice("eager", f"no kernel for {dtype}", "use float32, bfloat16, float16 or float64")
+    return Choice("numba", "forced" if wanted else "fused CPU kernel")
+
+
+@functools.cache
+def _converts_half() -> bool:
+    import platform
+
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    from llvmlite import binding
+
+    return bool(binding.get_host_cpu_features().get("f16c"))
+
+
+def choose(x: Tensor, neuron: str) -> str:
+    """Return the backend for x, announcing once where it is slower than one would expect."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and forced() is None and not numba_problem():
+        return "numba"  # the common case, quickly
+    choice = decide(x.device, x.dtype)
+    if choice.remedy:
+        announce(f"{neuron} runs the eager loop, slower than a kernel: {choice.why}; {choice.remedy}")
+    return choice.backend
+
+
+def announce_eager(neuron: str) -> None:
+    """Say that a neuron asked for the eager loop."""
+    announce(f"{neuron} runs its step as plain PyTorch, as `eager = True` asks; that is slower than a kernel")
+
+
+def announce_recording(neuron: str) -> None:
+    """Say that recording states runs the eager loop."""
+    announce(f"{neuron}.run(record=...) runs the eager truth, slower than a kernel")

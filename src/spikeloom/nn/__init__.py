@@ -1,0 +1,5 @@
+"""What stands between neurons."""
+
+from .per_step import PerStep
+
+__all__ = ["PerStep"]
