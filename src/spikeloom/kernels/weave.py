@@ -1,15 +1,222 @@
-"""Running a program on tensors, under autograd and under `torch.compile`."""
+"""Running a program on tensors, under autograd and under `torch.compile`.
+
+Eagerly, a plain `autograd.Function`; while `torch.compile` or `torch.export` traces, one custom operator (and
+one for its backward) that serves every neuron: its first argument is the program itself, so a saved graph
+needs no register of neurons to run again. Both save the inputs, the slots and the initial states, nothing
+else, and call the same kernels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from .eager import compute_dtype
+from .graph import Program
+from .layout import empty_rows, row_order
 
 
 def weave(
-    program: str, inputs: Sequence[Tensor], slots: Sequence[Any], states: Sequence[Tensor], final: bool
+    program: str,
+    inputs: Sequence[Tensor],
+    slots: Sequence[float | Tensor],
+    states: Sequence[Tensor],
+    final: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run `program` over `inputs` [T, ...]; return the output and, if `final`, the final states."""
-    raise RuntimeError("not woven yet")
+    """Run `program` over `inputs` [T, ...].
+
+    Arguments:
+        program: the text of a `Program`.
+        inputs: tensors of one shape and dtype, rows of any layout.
+        slots: the values of the program's slots: numbers, or tensors that broadcast against `x.shape[2:]`.
+        states: the initial states, of one step's shape; empty for the program's own.
+        final: whether the final states are wanted.
+
+    Returns:
+        The output, like the first input, and the final states (empty unless `final`).
+    """
+    tensors = [slot for slot in slots if isinstance(slot, Tensor)]
+    numbers = [float(slot) for slot in slots if not isinstance(slot, Tensor)]
+    kinds = "".join("t" if isinstance(slot, Tensor) else "n" for slot in slots)
+    if torch.compiler.is_compiling():
+        out, *last = torch.ops.spikeloom.weave(program, inputs, tensors, states, kinds, numbers, final)
+        return out, last
+    every = [*inputs, *tensors, *states]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in every):
+        sizes = len(inputs), len(tensors)
+        out, *last = _Weave.apply(program, kinds, numbers, final, sizes, *every)
+        return out, last
+    return _forward(program, inputs, tensors, states, kinds, numbers, final)
+
+
+def _slots(kinds: str, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[float | Tensor]:
+    t, n = iter(tensors), iter(numbers)
+    return [next(t) if kind == "t" else next(n) for kind in kinds]
+
+
+def _forward(
+    program: str,
+    inputs: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    states: Sequence[Tensor],
+    kinds: str,
+    numbers: Sequence[float],
+    final: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    from . import numba_backend
+
+    return numba_backend.forward(program, inputs, _slots(kinds, tensors, numbers), states, final)
+
+
+def _backward(
+    program: str,
+    grads: Sequence[Tensor | None],
+    inputs: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    states: Sequence[Tensor],
+    kinds: str,
+    numbers: Sequence[float],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of inputs, slot tensors and states; `needs` is in that order."""
+    from . import numba_backend
+
+    n_in, n_tensors = len(inputs), len(tensors)
+    of_tensors = iter(needs[n_in : n_in + n_tensors])
+    of_slots = [next(of_tensors) if kind == "t" else False for kind in kinds]
+    wanted = [*needs[:n_in], *of_slots, *needs[n_in + n_tensors :]]
+    slots = _slots(kinds, tensors, numbers)
+    result = numba_backend.backward(program, grads[0], grads[1:], inputs, slots, states, wanted)
+    of_slots_result = [r for r, kind in zip(result[n_in : n_in + len(kinds)], kinds, strict=True) if kind == "t"]
+    return [*result[:n_in], *of_slots_result, *result[n_in + len(kinds) :]]
+
+
+class _Weave(torch.autograd.Function):
+    """The eager path: little overhead a call."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        program: str,
+        kinds: str,
+        numbers: list[float],
+        final: bool,
+        sizes: tuple[int, int],
+        *every: Tensor,
+    ) -> tuple[Tensor, ...]:
+        a, b = sizes
+        ctx.given = program, kinds, numbers, sizes
+        ctx.save_for_backward(*every)
+        ctx.set_materialize_grads(False)
+        out, last = _forward(program, every[:a], every[a : a + b], every[a + b :], kinds, numbers, final)
+        return out, *last
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        program, kinds, numbers, (a, b) = ctx.given
+        every = ctx.saved_tensors
+        needs = ctx.needs_input_grad[5:]
+        result = _backward(
+            program, grads, every[:a], every[a : a + b], every[a + b :], kinds, numbers, needs
+        )
+        return (None,) * 5 + tuple(result)
+
+
+# -- the operator that torch.compile and torch.export see ---------------------------------------------
+
+
+@torch.library.custom_op("spikeloom::weave", mutates_args=())
+def _weave_op(
+    program: str,
+    inputs: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    states: Sequence[Tensor],
+    kinds: str,
+    numbers: Sequence[float],
+    final: bool,
+) -> list[Tensor]:
+    out, last = _forward(program, inputs, tensors, states, kinds, numbers, final)
+    return [out, *last]
+
+
+@_weave_op.register_fake
+def _(
+    program: str,
+    inputs: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    states: Sequence[Tensor],
+    kinds: str,
+    numbers: Sequence[float],
+    final: bool,
+) -> list[Tensor]:
+    x = inputs[0]
+    order = row_order(x) or tuple(range(1, x.ndim))
+    out = empty_rows(x, order, x.shape[0], x.dtype)
+    count = len(Program.from_text(program).init) if final else 0
+    return [out, *(empty_rows(x, order, None, compute_dtype(x.dtype)) for _ in range(count))]
+
+
+@torch.library.custom_op("spikeloom::weave_backward", mutates_args=())
+def _weave_backward_op(
+    program: str,
+    grads: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    states: Sequence[Tensor],
+    kinds: str,
+    numbers: Sequence[float],
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    result = _backward(program, grads, inputs, tensors, states, kinds, numbers, needs)
+    return [r if r is not None else grads[0].new_empty(0) for r in result]
+
+
+@_weave_backward_op.register_fake
+def _(
+    program: str,
+    grads: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    states: Sequence[Tensor],
+    kinds: str,
+    numbers: Sequence[float],
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    x = inputs[0]
+    order = row_order(x) or tuple(range(1, x.ndim))
+    made = [
+        *(empty_rows(x, order, x.shape[0], x.dtype) for _ in inputs),
+        *(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors),
+        *(empty_rows(x, order, None, compute_dtype(x.dtype)) for _ in states),
+    ]
+    return [t if need else x.new_empty(0) for t, need in zip(made, needs, strict=True)]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    program, xs, tensors, states, kinds, numbers, _ = inputs
+    ctx.given = program, kinds, numbers, (len(xs), len(tensors))
+    ctx.save_for_backward(*xs, *tensors, *states)
+
+
+def _vjp(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    program, kinds, numbers, (a, b) = ctx.given
+    every = ctx.saved_tensors
+    xs, tensors, states = every[:a], every[a : a + b], every[a + b :]
+    needs = [tensor.requires_grad for tensor in every]
+    shapes = [xs[0], *([xs[0][0]] * (len(grads) - 1))]
+    compute = compute_dtype(xs[0].dtype)
+    dtypes = [xs[0].dtype, *([compute] * (len(grads) - 1))]
+    given = [
+        torch.zeros(s.shape, dtype=d, device=s.device) if g is None else g
+        for g, s, d in zip(grads, shapes, dtypes, strict=True)
+    ]
+    result = torch.ops.spikeloom.weave_backward(program, given, xs, tensors, states, kinds, numbers, needs)
+    made = [r if need else None for r, need in zip(result, needs, strict=True)]
+    return None, made[:a], made[a : a + b], made[a + b :], None, None if numbers else [], None
+
+
+_weave_op.register_autograd(_vjp, setup_context=_setup)

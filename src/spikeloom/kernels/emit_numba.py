@@ -1,0 +1,412 @@
+"""From a program to the source of its CPU kernels, one forward and one backward, for Numba to compile.
+
+A kernel is serial: it takes the neurons `start ... stop - 1` in blocks of `width`, and each block through all
+T steps, its states in rows of a scratch memory that stays in cache. The backward kernel recomputes the
+states of a block from the input (over long T from checkpoints, a segment of `span` steps at a time), with
+the very operations of the forward kernel, then walks back in time.
+
+All arguments are in two arrays, `ints` (sizes, addresses in bytes, strides in elements) and `floats` (scalar
+slots): `Spec.ints` names them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from .grad import differentiate
+from .graph import Graph, Node, Program
+from .ops import OPS, is_boolean
+
+HEADER = '''"""Made by spikeloom from a neuron's equations; safe to delete."""
+
+import numpy as np
+from numba import njit
+
+from spikeloom.kernels import simd as m
+
+F = np.{real}
+SIZE = {size}
+WORD = {word}
+row_load, row_store = m.loader("{real}", 0), m.storer("{real}", 0)
+grad_load, grad_store = m.loader("{real}", 1), m.storer("{real}", 1)
+acc_load, acc_store = m.loader("{real}", 2), m.storer("{real}", 2)
+wide_load, wide_store = m.loader("float64", 3), m.storer("float64", 3)
+far_load, far_store = m.loader("{real}", 4), m.storer("{real}", 4)
+'''
+FIRST_TENSOR_SCOPE = 5
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one compiled kernel is for: one program, dtype, kind of slots and set of wanted gradients.
+
+    Attributes:
+        program: the step.
+        backward: the direction.
+        storage: the data's dtype, by name.
+        kinds: for each slot, "s" (one number) or "v" (one a neuron, through a row).
+        needs: for each input, then each slot, whether its gradient is wanted (backward only).
+    """
+
+    program: Program
+    backward: bool
+    storage: str
+    kinds: str
+    needs: tuple[bool, ...]
+
+    @property
+    def real(self) -> str:
+        """The dtype of arithmetic."""
+        return "float64" if self.storage == "float64" else "float32"
+
+    @property
+    def states(self) -> int:
+        """How many states there are."""
+        return len(self.program.init)
+
+    @property
+    def wanted_inputs(self) -> list[int]:
+        """The inputs whose gradients are wanted."""
+        return [i for i in range(self.program.inputs) if self.needs[i]] if self.backward else []
+
+    @property
+    def wanted_slots(self) -> list[int]:
+        """The slots whose gradients are wanted."""
+        count = self.program.inputs
+        return [i for i in range(self.program.slots) if self.needs[count + i]] if self.backward else []
+
+    @cached_property
+    def ints(self) -> list[str]:
+        """The names of the integer arguments, in order."""
+        names = ["T", "start", "stop", "width", "scratch"]
+        for i in range(self.program.inputs):
+            names += [f"x{i}", f"x{i}_stride"]
+        for i, kind in enumerate(self.kinds):
+            names += [f"s{i}", f"s{i}_inner", f"s{i}_count"] if kind == "v" else []
+        names += ["given", *(f"given{i}" for i in range(self.states))]
+        if not self.backward:
+            return [*names, "out", "out_stride", "final", *(f"final{i}" for i in range(self.states))]
+        names += ["span", "g", "g_stride"]
+        for i in self.wanted_inputs:
+            names += [f"gx{i}", f"gx{i}_stride"]
+        names += ["gfinal", *(f"gfinal{i}" for i in range(self.states))]
+        names += ["ggiven", *(f"ggiven{i}" for i in range(self.states))]
+        return [*names, *(f"gs{i}" for i in self.wanted_slots)]
+
+    def rows(self, steps: int, segments: int) -> int:
+        """Return how many scratch rows (of `width` numbers) a block needs, a double-width row counting twice.
+
+        The order is: vector slots, then (forward) the states, or (backward) the gradients of the states, the
+        sums of the wanted slots (single, then double), the checkpoints, the states of a segment of `steps` steps.
+        """
+        vectors = self.kinds.count("v")
+        if not self.backward:
+            return vectors + self.states
+        checkpoints = segments if segments > 1 else 0
+        return vectors + self.states * (1 + checkpoints + steps) + 3 * len(self.wanted_slots)
+
+
+class _Body:
+    """Turns graph nodes into lines of source."""
+
+    def __init__(self, constants: dict[str, str]) -> None:
+        self.constants = constants
+
+    def lines(self, outputs: Sequence[Node], leaves: dict[tuple[str, int], str]) -> tuple[list[str], list[str]]:
+        """Return assignments that compute `outputs`, and the names of the results."""
+        names: dict[int, str] = {}
+        lines: list[str] = []
+        for node in self._live(outputs):
+            if node.op == "const":
+                value = f"float('{node.value!r}')" if "n" in repr(node.value) else repr(node.value)
+                names[id(node)] = self.constants.setdefault(f"F({value})", f"c{len(self.constants)}")
+            elif node.is_leaf:
+                names[id(node)] = leaves[node.op, int(node.value)]
+            else:
+                args = [names.get(id(arg), "None") for arg in node.args]
+                name = names[id(node)] = f"n{len(lines)}"
+                lines.append(f"{name} = {OPS[node.op].numba.format(*args)}")
+        return lines, [names[id(node)] for node in outputs]
+
+    @staticmethod
+    def _live(outputs: Sequence[Node]) -> list[Node]:
+        """Return what must be computed, in order: of a spike its value, not its derivative."""
+        live: list[Node] = []
+        seen: set[int] = set()
+
+        def visit(node: Node) -> None:
+            if id(node) not in seen:
+                seen.add(id(node))
+                for arg in node.args[:1] if node.op == "surrogate" else node.args:
+                    visit(arg)
+                live.append(node)
+
+        for node in outputs:
+            visit(node)
+        return live
+
+
+def emit(spec: Spec) -> str:
+    """Return the source of a module whose function `kernel(ints, floats)` is the kernel."""
+    size = {"float64": 8, "float32": 4}.get(spec.storage, 2)
+    word = 8 if spec.real == "float64" else 4
+    text = [HEADER.format(real=spec.real, size=size, word=word)]
+    tensors = [f"x{i}" for i in range(spec.program.inputs)]
+    tensors += ["g", *(f"gx{i}" for i in spec.wanted_inputs)] if spec.backward else ["out"]
+    for scope, name in enumerate(tensors, FIRST_TENSOR_SCOPE):
+        role = "storer" if name.startswith(("gx", "out")) else "loader"
+        text.append(f'at_{name} = m.{role}("{spec.storage}", {scope})')
+    body = _backward(spec) if spec.backward else _forward(spec)
+    return "\n".join([*text, "", "", *body, ""])
+
+
+def _indent(lines: Iterable[str], by: int = 1) -> list[str]:
+    return ["    " * by + line for line in lines]
+
+
+def _open(spec: Spec, constants: dict[str, str]) -> list[str]:
+    """Return the kernel's head: its arguments by name."""
+    lines = [f"{name} = ints[{i}]" for i, name in enumerate(spec.ints)]
+    scalars = [i for i, kind in enumerate(spec.kinds) if kind == "s"]
+    lines += [f"s{i} = F(floats[{k}])" for k, i in enumerate(scalars)]
+    lines += [f"{name} = {value}" for value, name in constants.items()]
+    return [
+        '@njit("void(int64[::1], float64[::1])", nogil=True, cache=True, error_model="numpy")',
+        "def kernel(ints, floats):",
+        *_indent([*lines, "pitch = width * WORD"]),
+    ]
+
+
+def _slot_rows(spec: Spec) -> tuple[list[str], list[str], int]:
+    """Return the lines that fill the rows of vector slots, those that read them at j, and the rows' count."""
+    fills, reads, row = [], [], 0
+    for i, kind in enumerate(spec.kinds):
+        if kind == "v":
+            fills += [
+                f"row_s{i} = scratch + {row} * pitch",
+                f"m.fill(far_load, row_store, s{i}, row_s{i}, a, n, s{i}_inner, s{i}_count)",
+            ]
+            reads.append(f"s{i}_j = row_load(row_s{i}, j)")
+            row += 1
+    return fills, reads, row
+
+
+def _leaves(spec: Spec) -> dict[tuple[str, int], str]:
+    """Return the names by which a body reads inputs, states, slots and gradients."""
+    names = {("input", i): f"x{i}_j" for i in range(spec.program.inputs)}
+    names |= {("state", i): f"v{i}_j" for i in range(spec.states)}
+    names |= {("param", i): f"s{i}_j" if kind == "v" else f"s{i}" for i, kind in enumerate(spec.kinds)}
+    return names | {("grad", 0): "g_j"} | {("grad", 1 + i): f"gv{i}_j" for i in range(spec.states)}
+
+
+def _start(spec: Spec, row: str) -> list[str]:
+    """Return the lines that put the initial states into the rows named by `row`."""
+    lines = []
+    for i, slot in enumerate(spec.program.init):
+        value = f"row_load(row_s{slot}, j)" if spec.kinds[slot] == "v" else f"s{slot}"
+        lines += [
+            "if given:",
+            "    for j in range(n):",
+            f"        row_store({row.format(i)}, j, far_load(given{i} + a * WORD, j))",
+            "else:",
+            "    for j in range(n):",
+            f"        row_store({row.format(i)}, j, {value})",
+        ]
+    return lines
+
+
+def _advance(spec: Spec, body: _Body, steps: Sequence[Node], reads: list[str], into: str) -> list[str]:
+    """Return a loop over the block that takes the states in the rows `r0 ...` one step on, to rows `into`."""
+    outputs = steps[1:]
+    lines, results = body.lines(outputs, _leaves(spec))
+    return [
+        *(f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)),
+        "for j in range(n):",
+        *_indent([
+            *(f"x{i}_j = at_x{i}(p{i}, j)" for i in range(spec.program.inputs)),
+            *(f"v{i}_j = row_load(r{i}, j)" for i in range(spec.states)),
+            *reads,
+            *lines,
+            *(f"row_store({into.format(i)}, j, {name})" for i, name in enumerate(results)),
+        ]),
+    ]  # fmt: skip
+
+
+def _forward(spec: Spec) -> list[str]:
+    graph = Graph()
+    steps = spec.program.step.load(graph, is_boolean)
+    constants: dict[str, str] = {}
+    body = _Body(constants)
+    fills, reads, row = _slot_rows(spec)
+    lines, results = body.lines(steps, _leaves(spec))
+    states = range(spec.states)
+    block = [
+        "n = min(width, stop - a)",
+        *fills,
+        # the final states, where wanted, are the rows themselves
+        *(f"r{i} = final{i} + a * WORD if final else scratch + {row + i} * pitch" for i in states),
+        *_start(spec, "r{}"),
+        "for t in range(T):",
+        *_indent([
+            *(f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)),
+            "q = out + (t * out_stride + a) * SIZE",
+            "for j in range(n):",
+            *_indent([
+                *(f"x{i}_j = at_x{i}(p{i}, j)" for i in range(spec.program.inputs)),
+                *(f"v{i}_j = row_load(r{i}, j)" for i in states),
+                *reads,
+                *lines,
+                f"at_out(q, j, {results[0]})",
+                *(f"row_store(r{i}, j, {results[1 + i]})" for i in states),
+            ]),
+        ]),
+    ]  # fmt: skip
+    return [*_open(spec, constants), "    for a in range(start, stop, width):", *_indent(block, 2)]
+
+
+def _backward(spec: Spec) -> list[str]:
+    graph = Graph()
+    steps = spec.program.step.load(graph, is_boolean)
+    cotangents = [graph.leaf("grad", i) for i in range(len(steps))]
+    states, inputs = range(spec.states), spec.wanted_inputs
+    slots = spec.wanted_slots
+    wrt = [
+        *(graph.leaf("state", i) for i in states),
+        *(graph.leaf("input", i) for i in inputs),
+        *(graph.leaf("param", i) for i in slots),
+    ]
+    gradients = differentiate(graph, steps, cotangents, wrt)
+    constants: dict[str, str] = {}
+    body = _Body(constants)
+    fills, reads, row = _slot_rows(spec)
+    lines, results = body.lines(gradients, _leaves(spec))
+    of_states, rest = results[: len(states)], results[len(states) :]
+    of_inputs, of_slots = rest[: len(inputs)], rest[len(inputs) :]
+
+    # the layout of the scratch rows, as Spec.rows counts it
+    gv, acc = row, row + len(states)
+    wide = acc + len(slots)
+    checkpoint = wide + 2 * len(slots)
+    rows = [
+        *(f"row_gv{i} = scratch + {gv + i} * pitch" for i in states),
+        *(f"row_a{i} = scratch + {acc + k} * pitch" for k, i in enumerate(slots)),
+        # eight bytes a number, whatever F is
+        *(f"row_w{i} = scratch + {wide} * pitch + {k} * width * 8" for k, i in enumerate(slots)),
+        "segments = (T + span - 1) // span",
+        f"checks = scratch + {checkpoint} * pitch",
+        f"segment = checks + (segments * {len(states)} * pitch if segments > 1 else 0)",
+        # each wanted slot's double-precision sums live as long as the kernel
+        *_each("width", [f"wide_store(row_w{i}, j, 0.0)" for i in slots if spec.kinds[i] == "s"]),
+    ]
+    count = len(states)
+    first = [f"r{i} = segment + {i} * pitch" for i in states]
+    at_k = [f"r{i} = segment + (k * {count} + {i}) * pitch" for i in states]
+    copy_up = [f"row_store(checks + (b * {count} + {i}) * pitch, j, row_load(r{i}, j))" for i in states]
+    copy_down = [f"row_store(r{i}, j, row_load(checks + (b * {count} + {i}) * pitch, j))" for i in states]
+    block = [
+        "n = min(width, stop - a)",
+        *fills,
+        *first,
+        *_start(spec, "r{}"),
+        "if segments > 1:",
+        *_indent([
+            "for b in range(segments):",
+            *_indent([
+                *_each("n", copy_up),
+                "if b < segments - 1:",
+                *_indent(["for t in range(b * span, (b + 1) * span):",
+                          *_indent(_advance(spec, body, steps, reads, "r{}"))]),
+            ]),
+        ]),
+        *_each("n", [f"acc_store(row_a{i}, j, F(0.0))" for i in slots]),
+        "if gfinal:",
+        *_indent(_each("n", [f"grad_store(row_gv{i}, j, far_load(gfinal{i} + a * WORD, j))" for i in states])),
+        "else:",
+        *_indent(_each("n", [f"grad_store(row_gv{i}, j, F(0.0))" for i in states])),
+        "for b in range(segments - 1, -1, -1):",
+        *_indent([
+            "first = b * span",
+            "last = min(T, first + span)",
+            "if segments > 1:",
+            *_indent([*first, *_each("n", copy_down)]),
+            "for t in range(first, last - 1):",
+            *_indent([
+                "k = t - first",
+                *at_k,
+                *_advance(spec, body, steps, reads, f"r{{}} + {count} * pitch"),
+            ]),
+            "for t in range(last - 1, first - 1, -1):",
+            *_indent([
+                "k = t - first",
+                *at_k,
+                *(f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)),
+                "pg = g + (t * g_stride + a) * SIZE",
+                *(f"q{i} = gx{i} + (t * gx{i}_stride + a) * SIZE" for i in inputs),
+                "for j in range(n):",
+                *_indent([
+                    *(f"x{i}_j = at_x{i}(p{i}, j)" for i in range(spec.program.inputs)),
+                    *(f"v{i}_j = row_load(r{i}, j)" for i in states),
+                    *(f"gv{i}_j = grad_load(row_gv{i}, j)" for i in states),
+                    "g_j = at_g(pg, j)",
+                    *reads,
+                    *lines,
+                    *(f"at_gx{i}(q{i}, j, {name})" for i, name in zip(inputs, of_inputs, strict=True)),
+                    *(f"grad_store(row_gv{i}, j, {name})" for i, name in enumerate(of_states)),
+                    *(f"acc_store(row_a{i}, j, acc_load(row_a{i}, j) + {name})"
+                      for i, name in zip(slots, of_slots, strict=True)),
+                ]),
+            ]),
+        ]),
+        *_finish(spec),
+    ]  # fmt: skip
+    return [
+        *_open(spec, constants),
+        *_indent(rows),
+        "    for a in range(start, stop, width):",
+        *_indent(block, 2),
+        *_indent(_totals(spec)),
+        "    return",
+    ]
+
+
+def _each(bound: str, lines: list[str]) -> list[str]:
+    return [f"for j in range({bound}):", *_indent(lines)] if lines else ["pass"]
+
+
+def _finish(spec: Spec) -> list[str]:
+    """Return what ends a block: the gradients of the initial states, and the block's sums for the slots."""
+    states = range(spec.states)
+    to_slots = [
+        f"acc_store(row_a{slot}, j, acc_load(row_a{slot}, j) + grad_load(row_gv{i}, j))"
+        for i, slot in enumerate(spec.program.init)
+        if slot in spec.wanted_slots
+    ]
+    lines = [
+        "if ggiven:",
+        *_indent(_each("n", [f"far_store(ggiven{i} + a * WORD, j, grad_load(row_gv{i}, j))" for i in states])),
+        "elif not given:",
+        *_indent(_each("n", to_slots)),
+    ]
+    for i in spec.wanted_slots:
+        if spec.kinds[i] == "v":
+            inner, count = f"s{i}_inner", f"s{i}_count"
+            lines.append(f"m.spread(wide_load, wide_store, row_a{i}, acc_load, gs{i}, a, n, {inner}, {count})")
+        else:
+            add = f"wide_store(row_w{i}, j, wide_load(row_w{i}, j) + acc_load(row_a{i}, j))"
+            lines += _each("n", [add])
+    return lines
+
+
+def _totals(spec: Spec) -> list[str]:
+    """Return what ends the kernel: each scalar slot's one sum."""
+    lines = []
+    for i in spec.wanted_slots:
+        if spec.kinds[i] == "s":
+            lines += [
+                f"total{i} = 0.0",
+                *_each("width", [f"total{i} += wide_load(row_w{i}, j)"]),
+                f"wide_store(gs{i}, 0, total{i})",
+            ]
+    return lines

@@ -1,0 +1,267 @@
+"""Compiling CPU kernels (once a machine, kept on disk) and running them on tensors."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import pool
+from .eager import compute_dtype
+from .emit_numba import Spec, emit
+from .graph import Program
+from .layout import Spread, empty_rows, in_rows, one_row, row_order
+
+Kernel = Callable[[np.ndarray, np.ndarray], None]
+
+SCRATCH = 256 * 1024
+"""Bytes of scratch that a block may take: half of a small second-level cache."""
+SERIAL = 64 * 1024
+"""Neuron-steps below which waking another thread costs more than it brings."""
+LANES = 4
+"""Ranges of neurons a thread, so that a thread that is held up leaves its ranges to the others."""
+
+
+def cache_folder() -> Path:
+    """Return where compiled kernels are kept: `$SPIKELOOM_CACHE`, or the user's cache folder."""
+    given = os.environ.get("SPIKELOOM_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "spikeloom" / "kernels"
+
+
+@functools.cache
+def _writable_cache() -> Path:
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        from ..announce import announce
+
+        announce(f"kernels are compiled anew in each process: {folder} cannot be written ({error}); "
+                 "set SPIKELOOM_CACHE to a folder that can")  # fmt: skip
+        return Path(tempfile.mkdtemp(prefix="spikeloom-"))
+
+
+@functools.cache
+def _toolchain() -> str:
+    """Return what, beside its source, decides a kernel's machine code and is not Numba's to watch."""
+    own = Path(__file__).with_name("simd.py").read_bytes()
+    return hashlib.sha256(own).hexdigest()
+
+
+_compiling = threading.Lock()
+
+
+@functools.cache
+def program_of(text: str) -> Program:
+    """Return the program of a text."""
+    return Program.from_text(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def compile_kernel(
+    text: str, backward: bool, storage: str, kinds: str, needs: tuple[bool, ...]
+) -> tuple[Spec, Kernel]:
+    """Return a kernel, compiled or from disk."""
+    spec = Spec(program_of(text), backward, storage, kinds, needs)
+    source = emit(spec)
+    digest = hashlib.sha256((source + _toolchain()).encode()).hexdigest()[:24]
+    name = f"spikeloom_{'backward' if backward else 'forward'}_{digest}"
+    with _compiling:
+        path = _writable_cache() / f"{name}.py"
+        if not path.exists():
+            # Numba keeps machine code beside a file, and drops it when the file changes: write it once
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+                file.write(source)
+            os.replace(file.name, path)
+        module_spec = importlib.util.spec_from_file_location(name, path)
+        assert module_spec is not None and module_spec.loader is not None
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[name] = module
+        module_spec.loader.exec_module(module)
+    return spec, module.kernel
+
+
+class _Scratch(threading.local):
+    """Memory of each thread that kernels work in."""
+
+    memory: np.ndarray | None = None
+
+    def address(self, size: int) -> int:
+        if self.memory is None or self.memory.nbytes < size + 64:
+            self.memory = np.empty(size + 64, dtype=np.uint8)
+        return (int(self.memory.ctypes.data) + 63) // 64 * 64
+
+
+_scratch = _Scratch()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+class _Call:
+    """One run of a program over some tensors: what the forward and the backward pass share."""
+
+    def __init__(
+        self, text: str, inputs: Sequence[Tensor], slots: Sequence[float | Tensor], states: Sequence[Tensor]
+    ) -> None:
+        x = inputs[0]
+        order = row_order(x)
+        self.text, self.program = text, program_of(text)
+        self.order = order if order is not None else tuple(range(1, x.ndim))
+        self.compute = compute_dtype(x.dtype)
+        self.inputs = [in_rows(i, self.order, x.dtype) for i in inputs]
+        self.states = [one_row(s, self.order, self.compute) for s in states]
+        self.slots = slots
+        self.steps, self.neurons = x.shape[0], x[0].numel()
+        self.kinds = ""
+        self.floats: list[float] = []
+        self.spreads: dict[int, tuple[Spread, Tensor]] = {}
+        for i, slot in enumerate(slots):
+            if isinstance(slot, Tensor) and slot.numel() > 1:
+                spread = Spread.of(slot, x.shape[1:], self.order)
+                self.spreads[i] = spread, spread.values(slot.detach().to(self.compute))
+                self.kinds += "v"
+            else:
+                self.floats.append(float(slot))
+                self.kinds += "s"
+
+    def arguments(self) -> dict[str, int]:
+        """Return the integer arguments that both directions take."""
+        named = {"T": self.steps, "scratch": 0, "given": bool(self.states)}
+        for i, x in enumerate(self.inputs):
+            named |= {f"x{i}": x.data_ptr(), f"x{i}_stride": x.stride(0)}
+        for i, (spread, values) in self.spreads.items():
+            named |= {f"s{i}": values.data_ptr(), f"s{i}_inner": spread.inner, f"s{i}_count": spread.count}
+        return named | {f"given{i}": s.data_ptr() for i, s in enumerate(self.states)}
+
+    def lanes(self) -> int:
+        """Return into how many ranges of neurons the work is split; sums are taken in their order."""
+        threads = pool.threads()
+        if threads == 1 or self.neurons * self.steps < SERIAL:
+            return 1
+        return max(1, min(LANES * threads, self.neurons // 256))
+
+    def run(
+        self, kernel: Kernel, spec: Spec, named: dict[str, int], lanes: int, sums: dict[str, int] | None = None
+    ) -> None:
+        """Run `kernel` over all neurons; `sums` are arguments that move on by so many bytes a lane."""
+        span = named.get("span", self.steps)
+        segments = -(-self.steps // span)
+        rows = spec.rows(span, segments)
+        word = 8 if spec.real == "float64" else 4
+        width = min(max(SCRATCH // (word * max(rows, 1)) // 16 * 16, 64), 2048)
+        share = -(-self.neurons // lanes)
+        share = -(-share // 16) * 16
+        width = min(width, share)
+        named["width"] = width
+        ints = np.array([named.get(name, 0) for name in spec.ints], dtype=np.int64)
+        floats = np.array(self.floats, dtype=np.float64)
+        moving = [(spec.ints.index(name), step) for name, step in (sums or {}).items()]
+        size = rows * width * word
+
+        def task(lane: int) -> None:
+            mine = ints.copy()
+            mine[1], mine[2] = lane * share, min((lane + 1) * share, self.neurons)
+            mine[4] = _scratch.address(size)
+            for index, step in moving:
+                mine[index] += lane * step
+            kernel(mine, floats)
+
+        pool.run(task, lanes)
+
+
+def forward(
+    text: str, inputs: Sequence[Tensor], slots: Sequence[float | Tensor], states: Sequence[Tensor], final: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a program; return the output `[T, ...]` and, if `final`, the final states."""
+    call = _Call(text, inputs, slots, states)
+    x = call.inputs[0]
+    spec, kernel = compile_kernel(text, False, _name(x.dtype), call.kinds, ())
+    out = empty_rows(x, call.order, call.steps, x.dtype)
+    last = [empty_rows(x, call.order, None, call.compute) for _ in call.program.init] if final else []
+    named = call.arguments() | {"out": out.data_ptr(), "out_stride": call.neurons, "final": bool(last)}
+    named |= {f"final{i}": s.data_ptr() for i, s in enumerate(last)}
+    if call.neurons:
+        call.run(kernel, spec, named, call.lanes())
+    return out, last
+
+
+def backward(
+    text: str,
+    g: Tensor | None,
+    g_final: Sequence[Tensor | None],
+    inputs: Sequence[Tensor],
+    slots: Sequence[float | Tensor],
+    states: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of inputs, slots and initial states, where `needs` (in that order) asks for them."""
+    call = _Call(text, inputs, slots, states)
+    x = call.inputs[0]
+    n_in, n_slots = len(inputs), len(slots)
+    of_inputs, of_slots, of_states = (
+        needs[:n_in], needs[n_in : n_in + n_slots], needs[n_in + n_slots :],
+    )  # fmt: skip
+    key = tuple(bool(n) for n in (*of_inputs, *of_slots))
+    spec, kernel = compile_kernel(text, True, _name(x.dtype), call.kinds, key)
+    g = torch.zeros((), dtype=x.dtype).expand(x.shape) if g is None else g
+    g = in_rows(g, call.order, x.dtype)
+    gx = {i: empty_rows(x, call.order, call.steps, x.dtype) for i in spec.wanted_inputs}
+    named = call.arguments() | {"g": g.data_ptr(), "g_stride": g.stride(0), "span": _span(call.steps)}
+    for i, t in gx.items():
+        named |= {f"gx{i}": t.data_ptr(), f"gx{i}_stride": call.neurons}
+
+    finals: list[Tensor] = []
+    if any(t is not None for t in g_final):
+        zero = torch.zeros((), dtype=call.compute).expand(x.shape[1:])
+        finals = [one_row(zero if t is None else t, call.order, call.compute) for t in g_final]
+        named |= {"gfinal": 1} | {f"gfinal{i}": t.data_ptr() for i, t in enumerate(finals)}
+    starts = [empty_rows(x, call.order, None, call.compute) for _ in states] if any(of_states) else []
+    if starts:
+        named |= {"ggiven": 1} | {f"ggiven{i}": t.data_ptr() for i, t in enumerate(starts)}
+
+    lanes = call.lanes()
+    totals = {
+        i: torch.zeros(lanes, call.spreads[i][0].count if i in call.spreads else 1, dtype=torch.float64)
+        for i in spec.wanted_slots
+    }
+    named |= {f"gs{i}": t.data_ptr() for i, t in totals.items()}
+    sums = {f"gs{i}": t.shape[1] * 8 for i, t in totals.items()}
+    if call.neurons:
+        call.run(kernel, spec, named, lanes, sums)
+
+    result: list[Tensor | None] = [gx.get(i) for i in range(n_in)]
+    for i, slot in enumerate(slots):
+        if i not in totals:
+            result.append(None)
+            continue
+        assert isinstance(slot, Tensor)
+        total = totals[i].sum(0)
+        if i in call.spreads:
+            result.append(call.spreads[i][0].gradient(total, slot))
+        else:
+            result.append(total.reshape(slot.shape).to(slot.dtype))
+    result += [t if need else None for t, need in zip(starts or [None] * len(states), of_states, strict=True)]
+    return result
+
+
+def _span(steps: int) -> int:
+    """Return how many steps' states are kept at a time: all, or over long T about the square root of T."""
+    return steps if steps <= 2048 else int(np.ceil(np.sqrt(steps)))

@@ -1,0 +1,373 @@
+"""What a CPU kernel is made of: memory access and functions that LLVM turns into vector instructions.
+
+Kernels take addresses, not arrays: no bounds, no reference counts, no wrap-around between LLVM and a
+vector loop. Every tensor has an alias scope of its own, so that no run-time overlap check is needed.
+Elementary functions of fp32 are branch-free polynomials (fitted here, in the minimax sense); those of fp64
+call libm. None uses fused multiply-add, so that a recomputed value is bit for bit the first one.
+"""
+
+# The functions of this module are written for Numba's compiler, which infers the types of kernels.
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+MEMORY = {"float32": types.float32, "float64": types.float64, "float16": types.float32, "bfloat16": types.float32}
+"""The storage dtypes, each with the type that its values have in arithmetic."""
+SCOPES = 64
+
+
+def _alias(module: ir.Module, instruction: Any, scope: int) -> None:
+    """Promise that memory of one scope is never memory of another."""
+    domain = module.add_metadata(["spikeloom"])
+    every = [module.add_metadata([f"tensor {i}", domain]) for i in range(SCOPES)]
+    instruction.set_metadata("alias.scope", module.add_metadata([every[scope]]))
+    instruction.set_metadata("noalias", module.add_metadata([s for i, s in enumerate(every) if i != scope]))
+
+
+def _element(builder: ir.IRBuilder, address: Any, index: Any, element: ir.Type) -> Any:
+    pointer = builder.inttoptr(address, ir.PointerType(element))
+    return builder.gep(pointer, [index])
+
+
+def loader(storage: str, scope: int) -> Any:
+    """Return `load(address, index)`, which reads one element of a tensor of dtype `storage`."""
+    result = MEMORY[storage]
+
+    @intrinsic
+    def load(typingctx, address, index):
+        def codegen(context, builder, signature, args):
+            real = context.get_value_type(result)
+            word = ir.IntType(16) if storage.endswith("float16") else real
+            value = builder.load(_element(builder, *args, word))
+            _alias(builder.module, value, scope)
+            if storage == "float16":
+                return builder.fpext(builder.bitcast(value, ir.HalfType()), real)
+            if storage == "bfloat16":
+                wide = builder.zext(value, ir.IntType(32))
+                return builder.bitcast(builder.shl(wide, ir.Constant(ir.IntType(32), 16)), real)
+            return value
+
+        return result(types.int64, types.int64), codegen
+
+    return load
+
+
+def storer(storage: str, scope: int) -> Any:
+    """Return `store(address, index, value)`, which rounds to nearest even as PyTorch does."""
+    given = MEMORY[storage]
+
+    @intrinsic
+    def store(typingctx, address, index, value):
+        def codegen(context, builder, signature, args):
+            address, index, value = args
+            if storage == "float16":
+                value = builder.bitcast(builder.fptrunc(value, ir.HalfType()), ir.IntType(16))
+            elif storage == "bfloat16":
+                value = _to_bfloat16(builder, value)
+            instruction = builder.store(value, _element(builder, address, index, value.type))
+            _alias(builder.module, instruction, scope)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, given), codegen
+
+    return store
+
+
+def _to_bfloat16(builder: ir.IRBuilder, value: Any) -> Any:
+    word, half = ir.IntType(32), ir.IntType(16)
+    bits = builder.bitcast(value, word)
+    odd = builder.and_(builder.lshr(bits, ir.Constant(word, 16)), ir.Constant(word, 1))
+    rounded = builder.add(bits, builder.add(odd, ir.Constant(word, 0x7FFF)))
+    top = builder.trunc(builder.lshr(rounded, ir.Constant(word, 16)), half)
+    is_nan = builder.fcmp_unordered("uno", value, value)
+    return builder.select(is_nan, ir.Constant(half, 0x7FC0), top)
+
+
+@intrinsic
+def select(typingctx, condition, a, b):
+    """`a if condition else b`, both computed: no branch."""
+    joint = typingctx.unify_types(a, b)
+
+    def codegen(context, builder, signature, args):
+        c, x, y = args
+        x = context.cast(builder, x, signature.args[1], joint)
+        y = context.cast(builder, y, signature.args[2], joint)
+        return builder.select(context.cast(builder, c, signature.args[0], types.boolean), x, y)
+
+    return joint(condition, a, b), codegen
+
+
+def _llvm(name: str) -> Any:
+    """Return the unary function that LLVM knows as `name` and has an instruction for."""
+
+    @intrinsic
+    def function(typingctx, x):
+        def codegen(context, builder, signature, args):
+            real = args[0].type
+            declared = builder.module.declare_intrinsic(f"llvm.{name}", [real])
+            return builder.call(declared, args)
+
+        return x(x), codegen
+
+    return function
+
+
+root, absolute, floor, nearest = _llvm("sqrt"), _llvm("fabs"), _llvm("floor"), _llvm("rint")
+
+
+@intrinsic
+def bits(typingctx, x):
+    """The bits of a float32 as an int32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def from_bits(typingctx, i):
+    """The float32 of an int32's bits."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@njit(error_model="numpy")
+def larger(a, b):
+    """The larger of two numbers; NaN where one is."""
+    return select((a > b) | (a != a), a, b)
+
+
+@njit(error_model="numpy")
+def smaller(a, b):
+    """The smaller of two numbers; NaN where one is."""
+    return select((a < b) | (a != a), a, b)
+
+
+def _f32(*values: float) -> tuple[Any, ...]:
+    import numpy as np
+
+    return tuple(np.float32(value) for value in values)
+
+
+ZERO, HALF, ONE, TWO = _f32(0.0, 0.5, 1.0, 2.0)
+LOG2E, LN2_HIGH, LN2_LOW = _f32(1.4426950408889634, 0.693359375, -2.12194440054690583e-4)
+EXP_LOW, EXP_HIGH = _f32(-104.0, 89.0)
+E0, E1, E2, E3, E4 = _f32(
+    0.4999999345322536, 0.16666520694065215, 0.04166838700316832, 0.00836870942917938, 0.00138146328774828
+)
+TANH_SPLIT = _f32(0.625)[0]
+H0, H1, H2, H3, H4 = _f32(
+    -0.3333328393289902, 0.13331491444443938, -0.05374350889795397, 0.02065061764169591, -0.00571707503558515
+)
+TINY, LIFT, LIFTED = _f32(1.1754943508222875e-38, 8388608.0, 23.0)
+NAN, INFINITY = _f32(math.nan, math.inf)
+L0, L1, L2, L3, L4, L5, L6, L7, L8 = _f32(
+    0.3333331260270399, -0.25000009565919606, 0.20002118696182022, -0.16667997447717448, 0.14219553156004472,
+    -0.12405564798893648, 0.11888133058871572, -0.11675769945685047, 0.06746838471065537,
+)  # fmt: skip
+R0, R1, R2, R3, R4, R5, R6 = _f32(
+    1.1283791659137508, -0.3761262713597478, 0.11283600176339442, -0.026854444594707511,
+    0.0051895353438694159, -0.00080208413147795667, 0.000078891196359380267,
+)  # fmt: skip
+C0, C1, C2, C3, C4, C5, C6, C7, C8 = _f32(
+    2.0132414674201016e-04, -1.1296551136179642, -0.63303035903989968, -0.10868042110279548,
+    0.025429354221690358, -0.0043213719434068935, 4.7903393674268913e-04, -2.8479934723464181e-05,
+    5.2322272509755457e-07,
+)  # fmt: skip
+ERF_ONE = _f32(4.0)[0]
+
+
+@njit(error_model="numpy")
+def _exp32(x):
+    # e^x = 2^n e^r, |r| <= ln(2)/2; 2^n in two halves, so that it may leave the normal range
+    y = smaller(larger(x, EXP_LOW), EXP_HIGH)
+    n = nearest(y * LOG2E)
+    r = (y - n * LN2_HIGH) - n * LN2_LOW
+    p = ((((E4 * r + E3) * r + E2) * r + E1) * r + E0) * (r * r) + r + ONE
+    k = types.int32(n)
+    a = k >> types.int32(1)
+    b = k - a
+    bias, shift = types.int32(127), types.int32(23)
+    result = p * from_bits((a + bias) << shift) * from_bits((b + bias) << shift)
+    return select(x != x, x, result)
+
+
+@njit(error_model="numpy")
+def _log32(x):
+    # x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2))
+    small = x < TINY
+    y = select(small, x * LIFT, x)
+    offset = types.int32(0x3F3504F3)  # sqrt(1/2)
+    i = bits(y) - offset
+    e = i >> types.int32(23)
+    f = from_bits((i & types.int32(0x7FFFFF)) + offset) - ONE
+    n = types.float32(e) - select(small, LIFTED, ZERO)
+    p = (((((((L8 * f + L7) * f + L6) * f + L5) * f + L4) * f + L3) * f + L2) * f + L1) * f + L0
+    z = f * f
+    result = ((p * (z * f) + n * LN2_LOW) - HALF * z) + f + n * LN2_HIGH
+    result = select(x == INFINITY, x, result)
+    result = select(x == ZERO, -INFINITY, result)
+    return select((x < ZERO) | (x != x), NAN, result)
+
+
+@njit(error_model="numpy")
+def _tanh32(x):
+    a = absolute(x)
+    z = x * x
+    near = ((((H4 * z + H3) * z + H2) * z + H1) * z + H0) * (z * x) + x
+    far = ONE - TWO / (_exp32(a + a) + ONE)
+    return select(a < TANH_SPLIT, near, select(x < ZERO, -far, far))
+
+
+@njit(error_model="numpy")
+def _sigmoid32(x):
+    return ONE / (ONE + _exp32(-x))
+
+
+@njit(error_model="numpy")
+def _erf32(x):
+    a = smaller(absolute(x), ERF_ONE)
+    z = x * x
+    near = ((((((R6 * z + R5) * z + R4) * z + R3) * z + R2) * z + R1) * z + R0) * x
+    p = (((((((C8 * a + C7) * a + C6) * a + C5) * a + C4) * a + C3) * a + C2) * a + C1) * a + C0
+    far = ONE - _exp32(p)
+    return select(a < ONE, near, select(x < ZERO, -far, select(x != x, x, far)))
+
+
+TWO_OVER_PI, PI_2_HIGH, PI_2_LOW = 0.6366197723675814, 1.5707963267948966, 6.123233995736766e-17
+
+
+@njit(error_model="numpy")
+def _sine_cosine32(x, quarter):
+    # sin(x + quarter pi/2), reduced and summed in double: exact to fp32 for |x| < 1e8
+    y = types.float64(x)
+    n = nearest(y * TWO_OVER_PI)
+    r = (y - n * PI_2_HIGH) - n * PI_2_LOW
+    z = r * r
+    s = ((((-2.4758937160177861e-08 * z + 2.7555320572155854e-06) * z - 1.9841263649264125e-04) * z
+          + 8.3333333249567161e-03) * z - 1.6666666666629848e-01) * (z * r) + r  # fmt: skip
+    c = (((-2.7206787648349742e-07 * z + 2.4799478622010671e-05) * z - 1.3888883598269790e-03) * z
+         + 4.1666666621052464e-02) * (z * z) - 0.5 * z + 1.0  # fmt: skip
+    # n modulo 4 in floating point, which has a vector instruction for every size
+    turn = n + quarter
+    turn = turn - 4.0 * floor(turn * 0.25)
+    odd = (turn == 1.0) | (turn == 3.0)
+    value = select(odd, c, s)
+    return types.float32(select(turn >= 2.0, -value, value))
+
+
+@njit(error_model="numpy")
+def _sin32(x):
+    return _sine_cosine32(x, 0.0)
+
+
+@njit(error_model="numpy")
+def _cos32(x):
+    return _sine_cosine32(x, 1.0)
+
+
+def _by_type(single: Any, double: Callable[[float], float]) -> Any:
+    """Return a function of a real number: `single` for fp32, `double` (of libm) for fp64."""
+
+    def function(x):
+        return single(x)
+
+    @overload(function)
+    def choose(x):
+        if x == types.float32:
+            return lambda x: single(x)
+        return lambda x: double(x)
+
+    return function
+
+
+exp = _by_type(_exp32, math.exp)
+log = _by_type(_log32, math.log)
+tanh = _by_type(_tanh32, math.tanh)
+sin = _by_type(_sin32, math.sin)
+cos = _by_type(_cos32, math.cos)
+erf = _by_type(_erf32, math.erf)
+
+
+@njit(error_model="numpy")
+def _sigmoid64(x):
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+sigmoid = _by_type(_sigmoid32, _sigmoid64)
+
+
+@njit(error_model="numpy")
+def atan(x):
+    """The inverse tangent (libm's)."""
+    return math.atan(x)
+
+
+@njit(error_model="numpy")
+def power(a, b):
+    """a to the power of b (libm's)."""
+    return a**b
+
+
+@njit(error_model="numpy")
+def fill(load, store, address, row, start, n, inner, count):
+    """Write a parameter's values for the neurons start ... start + n - 1 into a scratch row.
+
+    Neuron i has the value at `(i // inner) % count`; runs are copied whole, so nothing is divided.
+    """
+    j = 0
+    k = (start // inner) % count
+    left = inner - start % inner
+    while j < n:
+        if inner == 1:
+            run = min(n - j, count - k)
+            for i in range(run):
+                store(row, j + i, load(address, k + i))
+            k += run
+        else:
+            run = min(n - j, left)
+            value = load(address, k)
+            for i in range(run):
+                store(row, j + i, value)
+            left = inner
+            k += 1
+        if k >= count:
+            k = 0
+        j += run
+
+
+@njit(error_model="numpy")
+def spread(load, store, row, load_row, address, start, n, inner, count):
+    """Add a scratch row's gradients to the parameter's values that they belong to (the reverse of `fill`)."""
+    j = 0
+    k = (start // inner) % count
+    left = inner - start % inner
+    while j < n:
+        if inner == 1:
+            run = min(n - j, count - k)
+            for i in range(run):
+                store(address, k + i, load(address, k + i) + load_row(row, j + i))
+            k += run
+        else:
+            run = min(n - j, left)
+            total = 0.0
+            for i in range(run):
+                total += load_row(row, j + i)
+            store(address, k, load(address, k) + total)
+            left = inner
+            k += 1
+        if k >= count:
+            k = 0
+        j += run
