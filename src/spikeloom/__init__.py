@@ -1,24 +1,22 @@
 """Spikeloom: a neuron is its equations for one time step; the loom weaves them through time."""
 
-from . import nn, surrogate
+from . import neurons, nn, surrogate
 from .announce import SpikeloomWarning
 from .kernels import TraceError, backend
-from .neurons import IF, LIF, Neuron, param
-from .nn import PerStep
+from .neurons import *  # noqa: F403 - all that neurons.__all__ names
+from .nn import PerStep, Recurrent
 from .stream import Stream
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "IF",
-    "LIF",
-    "Neuron",
+    *neurons.__all__,
     "PerStep",
+    "Recurrent",
     "SpikeloomWarning",
     "Stream",
     "TraceError",
     "backend",
     "nn",
-    "param",
     "surrogate",
 ]

@@ -1,6 +1,37 @@
 """What a neuron is: its equations, one small file a family."""
 
+from .adaptive import ALIF, AdLIF
 from .base import Neuron, param
-from .integrate import IF, LIF
+from .biological import NoisyLIF, RefractoryLIF
+from .gated import CLIF, GLIF, KLIF
+from .graded import ILIF, LIAF, TernaryLIF
+from .integrate import IF, LI, LIF, PLIF
+from .nonlinear import EIF, QIF, AdEx, Izhikevich
+from .resonate import ResonateFire
+from .synaptic import CubaLIF, Synaptic
 
-__all__ = ["IF", "LIF", "Neuron", "param"]
+__all__ = [
+    "ALIF",
+    "CLIF",
+    "EIF",
+    "GLIF",
+    "IF",
+    "ILIF",
+    "KLIF",
+    "LI",
+    "LIAF",
+    "LIF",
+    "PLIF",
+    "QIF",
+    "AdEx",
+    "AdLIF",
+    "CubaLIF",
+    "Izhikevich",
+    "Neuron",
+    "NoisyLIF",
+    "RefractoryLIF",
+    "ResonateFire",
+    "Synaptic",
+    "TernaryLIF",
+    "param",
+]

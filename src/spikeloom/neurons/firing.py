@@ -1,4 +1,4 @@
-r"""What spiking neurons share: a threshold, and a reset.
+r"""What spiking neurons share: a threshold, a reset, and most of them a leak.
 
 $$s = H(h - v_{threshold}), \qquad
 v' = (1 - s)\,h + s\,v_{reset}\ \text{(hard)}, \qquad v' = h - s\,v_{threshold}\ \text{(soft)}$$
@@ -7,7 +7,7 @@ v' = (1 - s)\,h + s\,v_{reset}\ \text{(hard)}, \qquad v' = h - s\,v_{threshold}\
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -54,8 +54,8 @@ class Firing(Neuron):
             raise TypeError(f"{type(self).__name__}: v_reset is None; a soft reset is reset='soft'")
         if reset == "soft" and not (isinstance(v_reset, (int, float)) and v_reset == 0):
             raise ValueError(
-                f"{type(self).__name__}: v_reset = {v_reset!r} with a soft reset, which subtracts v_threshold "
-                "and has no reset value; leave v_reset out, or use reset='hard'"
+                f"{type(self).__name__}: v_reset = {v_reset!r} with a soft reset, which subtracts "
+                "v_threshold and has no reset value; use v_reset=0.0 with it, or reset='hard'"
             )
         self.reset: Reset = reset
         self.v_threshold = param(v_threshold)
@@ -79,3 +79,29 @@ class Firing(Neuron):
     def initial(self) -> tuple[Value, ...]:
         """Start every membrane at `v_reset`, and every other state at 0."""
         return tuple(self.v_reset if name == "v" else 0.0 for name in self.states)
+
+
+class Leaky(Firing):
+    r"""A firing neuron that charges as LIF does. Abstract: a family's base.
+
+    $$h = v + \frac{x - (v - v_{reset})}{\tau}\ \text{(decay\_input)}, \qquad
+      h = v - \frac{v - v_{reset}}{\tau} + x\ \text{(otherwise)}$$
+
+    Arguments:
+        tau: the membrane's time constant, in time steps; >= 1.
+        decay_input: divide the input by tau, too.
+        options: those of `Firing`.
+    """
+
+    tau: Value
+
+    def __init__(self, tau: float | Tensor = 2.0, *, decay_input: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.tau = param(tau, at_least=1.0, unit="time steps")
+        self.decay_input = bool(decay_input)
+
+    def charge(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return h, the membrane v charged by x."""
+        if self.decay_input:
+            return v + (x - (v - self.v_reset)) / self.tau
+        return v - (v - self.v_reset) / self.tau + x
