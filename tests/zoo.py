@@ -102,7 +102,7 @@ NEURONS: dict[str, Entry] = {
     "AdLIF": Entry(sl.AdLIF, RESET, mean=4.0, scale=8.0),
     "AdEx": Entry(sl.AdEx, DETACH, mean=2000.0, scale=3000.0),
     "CubaLIF": Entry(sl.CubaLIF, RESET, mean=0.2, scale=0.5),
-    "QIF": Entry(sl.QIF, FIRING, mean=0.7),
+    "QIF": Entry(sl.QIF, DETACH, mean=0.7),
     "EIF": Entry(sl.EIF, DETACH, mean=20.0, scale=60.0),
     "Izhikevich": Entry(sl.Izhikevich, DETACH, mean=20.0, scale=20.0),
     "KLIF": Entry(sl.KLIF, DECAY),

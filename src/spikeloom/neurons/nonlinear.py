@@ -9,7 +9,26 @@ from torch import Tensor
 
 from ..surrogate import ATan
 from .base import Value, param
-from .firing import Firing
+from .firing import Firing, Reset
+
+
+class Upswing(Firing):
+    """A firing neuron that runs away above some membrane value, so that only a hard reset brings it back.
+
+    Abstract: a family's base.
+
+    Arguments:
+        reset: "hard".
+        options: the others of `Firing`.
+    """
+
+    def __init__(self, *, reset: Reset = "hard", **options: Any) -> None:
+        if reset == "soft":
+            raise ValueError(
+                f"{type(self).__name__}: reset = 'soft', but this neuron runs away to infinity unless a spike "
+                "puts its membrane back; use reset='hard', to any v_reset"
+            )
+        super().__init__(reset=reset, **options)
 
 
 def _in_millivolts(options: dict[str, Any]) -> dict[str, Any]:
@@ -17,7 +36,7 @@ def _in_millivolts(options: dict[str, Any]) -> dict[str, Any]:
     return {"surrogate": ATan(alpha=0.2), **options}
 
 
-class QIF(Firing):
+class QIF(Upswing):
     r"""Quadratic integrate and fire (Ermentrout & Kopell 1986; Gerstner et al. 2014, sec. 5.3).
 
     $$h = v + \frac{x + a_0 (v - v_{rest})(v - v_c)}{\tau}$$
@@ -29,7 +48,7 @@ class QIF(Firing):
         v_c: the critical membrane value, above which it runs away.
         a0: the curvature; > 0.
         v_rest: the resting value, where the membrane starts.
-        options: those of `Firing`.
+        options: those of `Upswing`.
     """
 
     tau: Value
@@ -58,7 +77,7 @@ class QIF(Firing):
         return (self.v_rest,)
 
 
-class EIF(Firing):
+class EIF(Upswing):
     r"""Exponential integrate and fire (Fourcaud-Trocmé et al. 2003, J. Neurosci. 23(37)).
 
     $$h = v + \frac{x - (v - v_{rest}) + \Delta_T\, e^{(v - v_T)/\Delta_T}}{\tau}$$
@@ -74,7 +93,7 @@ class EIF(Firing):
         v_rest: the resting value, where the membrane starts, in mV.
         v_threshold: where the upswing is called a spike, in mV.
         v_reset: where the membrane is put then, in mV.
-        options: the others of `Firing`; the default surrogate is `ATan(0.2 / mV)`.
+        options: the others of `Upswing`; the default surrogate is `ATan(0.2 / mV)`.
     """
 
     tau: Value
@@ -107,13 +126,13 @@ class EIF(Firing):
         return (self.v_rest,)
 
 
-class AdEx(Firing):
+class AdEx(Upswing):
     r"""Adaptive exponential integrate and fire (Brette & Gerstner 2005, J. Neurophysiol. 94).
 
     $$h = v + \frac{dt}{C}\left(-g_L (v - E_L) + g_L \Delta_T\, e^{(v - V_T)/\Delta_T} - w + x\right), \quad
       w' = w + \frac{dt}{\tau_w}\left(a (v - E_L) - w\right) + b\,s$$
 
-    One Euler step of `dt` a time step; the constants are the paper's. The reset is hard.
+    One Euler step of `dt` a time step; the constants are the paper's.
 
     Arguments:
         C: the capacitance, in pF; > 0.
@@ -127,7 +146,7 @@ class AdEx(Firing):
         dt: the time step, in ms; > 0.
         v_threshold: where the upswing is called a spike, in mV.
         v_reset: where the membrane is put then, in mV.
-        options: the others of `Firing`; the default surrogate is `ATan(0.2 / mV)`. x is in pA.
+        options: the others of `Upswing`; the default surrogate is `ATan(0.2 / mV)`. x is in pA.
     """
 
     states = ("v", "w")
@@ -179,7 +198,7 @@ class AdEx(Firing):
         return self.E_L, 0.0
 
 
-class Izhikevich(Firing):
+class Izhikevich(Upswing):
     r"""Izhikevich's simple model (2003, IEEE Trans. Neural Netw. 14(6)).
 
     $$\dot v = 0.04 v^2 + 5 v + 140 - u + x, \qquad \dot u = a (b v - u), \qquad
@@ -187,7 +206,7 @@ class Izhikevich(Firing):
 
     Integrated as published: a time step is 1 ms, v takes two Euler steps of 0.5 ms, and u one of 1 ms with
     the new v. The defaults are a regular spiking cell; (0.1, 0.2, d=2) is fast spiking, (v_reset=-50, d=2)
-    chattering. x is about 10. The reset is hard.
+    chattering. x is about 10.
 
     Arguments:
         a: the recovery's rate, per ms.
@@ -195,7 +214,7 @@ class Izhikevich(Firing):
         d: the recovery's jump at a spike.
         v_threshold: the spike's peak, in mV.
         v_reset: the paper's c, in mV.
-        options: the others of `Firing`; the default surrogate is `ATan(0.2 / mV)`.
+        options: the others of `Upswing`; the default surrogate is `ATan(0.2 / mV)`.
     """
 
     states = ("v", "u")
