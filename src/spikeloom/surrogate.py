@@ -310,11 +310,11 @@ class MultiLevel(Surrogate):
     parameters = ("levels",)
 
     def __init__(self, levels: int = 4) -> None:
-        if levels != int(levels):
+        self.levels = levels
+        if self.levels % 1:
             raise ValueError(
                 f"MultiLevel: levels = {levels}; a whole number of spikes is needed, as levels=4"
             )
-        self.levels = levels
 
     def derivative(self, u: Tensor) -> Tensor:  # noqa: D102
         return ((u >= 0) & (u <= self.levels)).to(u.dtype)

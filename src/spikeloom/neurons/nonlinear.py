@@ -25,8 +25,8 @@ class Upswing(Firing):
     def __init__(self, *, reset: Reset = "hard", **options: Any) -> None:
         if reset == "soft":
             raise ValueError(
-                f"{type(self).__name__}: reset = 'soft', but this neuron runs away to infinity unless a spike "
-                "puts its membrane back; use reset='hard', to any v_reset"
+                f"{type(self).__name__}: reset = 'soft', but this neuron runs away to infinity unless a "
+                "spike puts its membrane back; use reset='hard', to any v_reset"
             )
         super().__init__(reset=reset, **options)
 
