@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-import weakref
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,41 +15,24 @@ from torch import Tensor, nn
 from .announce import announce
 
 
-class _Active(threading.local):
-    """The stream that this thread is inside of, if any."""
-
-    stream: Stream | None = None
-
-
-_active = _Active()
-# modules that have run inside a stream with gradients on: a recomputation of them, later and outside of
-# it, would start from the wrong state
-_streamed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-
-
-def current() -> Stream | None:
-    """Return the stream around this call, for a module that has a state to keep."""
-    return _active.stream
-
-
 class Stream:
     """One stream of data through a network: call it with a chunk `[t, B, ...]`, and the next, and the next.
 
     In eval, the outputs of the chunks, concatenated, equal `net(whole)`: bit for bit for neurons, to rounding
-    behind convolutions. Many streams may run through one network; each holds its own state, so neither
-    the network nor another stream is changed by it.
+    behind convolutions. Many streams may run through one network, in as many threads; each holds its own
+    state, so neither the network nor another stream is changed by it. A compiled network runs uncompiled.
 
     Arguments:
         net: any module. Its neurons (and other modules with state) are found by name.
 
-    `state` is a plain dict of tensors, keyed `path#call.name` (`"1#0.v"`: state `v` of module `1`, the first
-    time that it is called in a chunk): save it, load it, assign it. `reset()` forgets it; `detach()` cuts
-    the graph for truncated back-propagation through time.
+    `state` is a plain dict of contiguous tensors, keyed `path#call.name` (`"1#0.v"`: state `v` of module `1`,
+    the first time that it is called in a chunk): save it, load it, assign it. `reset()` forgets it;
+    `detach()` cuts the graph for truncated back-propagation through time.
 
     Raises:
-        RuntimeError: a stream inside a stream; a layer that looks ahead in time; gradient checkpointing
-            inside a stream, whose recomputation would not see the state.
-        ValueError: a chunk of another batch, shape or device than the state.
+        RuntimeError: a stream inside a stream, inside compiled code or inside a backward pass; a layer that
+            looks ahead in time; gradient checkpointing, whose recomputation would not see the state.
+        ValueError: a chunk of another batch, shape or device than the state; a state of another network.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -55,31 +40,33 @@ class Stream:
             raise TypeError(f"Stream takes a torch.nn.Module, not {type(net).__name__}: sl.Stream(net)")
         self.net = net
         self.state: dict[str, Tensor] = {}
-        self._calls: Counter[nn.Module] = Counter()
-        self._new: dict[str, Tensor] = {}
-        self._names: dict[nn.Module, str] = {}
-        self._grad = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network on one chunk, from the state that the last chunk left."""
-        if _active.stream is not None:
+        if _active.chunk is not None:
             raise RuntimeError(
                 "a Stream is called inside a Stream; build one Stream around the outermost network, "
                 "sl.Stream(net), which keeps the state of every neuron below it"
             )
-        self._announce_training()
-        self._names = {module: name for name, module in self.net.named_modules()}
-        self._calls.clear()
-        self._new = {}
-        self._grad = torch.is_grad_enabled()
-        _active.stream = self
-        try:
-            out = self.net(*args, **kwargs)
-        finally:
-            _active.stream = None
-        # all or nothing: a chunk that failed leaves the state as it was
-        self.state = {**self.state, **self._new}
-        self._new = {}
+        if torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(
+                "a Stream is called inside a backward pass, as a recomputation by torch.utils.checkpoint "
+                f"does, but its state has moved on; {_INSTEAD}"
+            )
+        chunk = Chunk(self.net, self.state)
+        with _uncompiled():
+            _active.chunk = chunk
+            try:
+                out = self.net(*args, **kwargs)
+            finally:
+                _active.chunk = None
+        if not chunk.calls:
+            announce(
+                f"Stream: {type(self.net).__name__} called no module that keeps a state in this thread (an "
+                "exported graph or nn.DataParallel hides them), so every chunk starts anew"
+            )
+        # only now: a chunk that failed leaves the state as it was
+        self.state = {**self.state, **chunk.final}
         return out
 
     def reset(self) -> None:
@@ -90,29 +77,62 @@ class Stream:
         """Cut the state's history, so that gradients stop at the last chunk's end."""
         self.state = {key: value.detach() for key, value in self.state.items()}
 
-    # -- for modules with a state ---------------------------------------------------------------
+
+class Chunk:
+    """One call of a stream, as a module with a state meets it:
+
+        where = stream.current()
+        if where is not None:
+            key = where.key(self)
+            state = where.load(key, ("v",), x[0])
+            ...
+            where.store(key, {"v": v})
+
+    Arguments:
+        net: the streamed network.
+        initial: the state that the stream brings.
+    """
+
+    def __init__(self, net: nn.Module, initial: dict[str, Tensor]) -> None:
+        self.names = {module: _path(name) for name, module in net.named_modules()}
+        self.calls: Counter[nn.Module] = Counter()
+        self.initial = initial
+        self.final: dict[str, Tensor] = {}
+        self.grad = torch.is_grad_enabled()
+        _check_state(initial, set(self.names.values()))
+        _announce_differences(self.names)
 
     def key(self, module: nn.Module) -> str:
         """Return the prefix of this call's keys; each call of a module in one chunk has its own."""
-        if module not in self._names:
+        if module not in self.names:
             raise RuntimeError(
                 f"{type(module).__name__} is called inside a Stream but is no submodule of the streamed "
                 "network, so its state has no name; register it as an attribute of the network"
             )
-        if self._grad:
-            _streamed.add(module)
-        call = self._calls[module]
-        self._calls[module] += 1
-        return f"{self._names[module]}#{call}."
+        if self.grad and _is_checkpointed():
+            raise RuntimeError(
+                f"{type(module).__name__} {self.names[module]!r} runs inside torch.utils.checkpoint (or "
+                "another autograd.Function) inside a Stream; a recomputation would start from the "
+                f"initial state and give wrong gradients; {_INSTEAD}"
+            )
+        call = self.calls[module]
+        self.calls[module] += 1
+        return f"{self.names[module]}#{call}."
 
     def load(self, key: str, names: tuple[str, ...], like: Tensor) -> dict[str, Tensor] | None:
         """Return the state under `key`, or None at the start of the stream.
 
         `like` is one step of the input: the state must have its shape and device.
         """
-        if key + names[0] not in self.state:
+        found = {name: self.initial[key + name] for name in names if key + name in self.initial}
+        if not found:
             return None
-        found = {name: self.state[key + name] for name in names}
+        missing = [key + name for name in names if name not in found]
+        if missing:
+            raise ValueError(
+                f"the stream's state has {key + next(iter(found))!r}, but no {missing[0]!r}; a module's "
+                "states go together: assign all, or call stream.reset()"
+            )
         for name, value in found.items():
             if value.shape != like.shape or value.device != like.device:
                 raise ValueError(
@@ -124,31 +144,120 @@ class Stream:
 
     def store(self, key: str, state: dict[str, Tensor]) -> None:
         """Keep the state that this call ends with."""
-        self._new.update({key + name: value for name, value in state.items()})
-
-    def _announce_training(self) -> None:
-        for name, module in self.net.named_modules():
-            if not module.training:
-                continue
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-                what = "takes its statistics from each chunk alone"
-            elif isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-                what = "draws a new mask in each chunk"
-            else:
-                continue
-            announce(
-                f"Stream: {type(module).__name__} {name!r} is in training mode and {what}, so the chunks "
-                "do not add up to the whole; call net.eval() to stream"
-            )
+        # a copy: a state may be a view of the chunk, whose memory the caller may fill anew
+        self.final.update({key + n: v.clone(memory_format=torch.contiguous_format) for n, v in state.items()})
 
 
-def refuse_recomputation(module: nn.Module) -> None:
-    """Raise if `module`, streamed before, is now recomputed inside a backward pass, outside of its stream."""
-    if torch.compiler.is_compiling() or module not in _streamed:
-        return
-    if torch._C._current_graph_task_id() != -1:
+def current() -> Chunk | None:
+    """Return the call of a stream around this call, for a module that has a state to keep."""
+    return _active.chunk
+
+
+def refuse(module: nn.Module, why: str) -> None:
+    """Raise inside a Stream; for a layer that needs all steps at once: `refuse(self, "looks ahead")`."""
+    if _active.chunk is not None:
         raise RuntimeError(
-            f"{type(module).__name__} is recomputed by torch.utils.checkpoint outside of the Stream that it "
-            "ran in, so it would start from the initial state and give wrong gradients; do not checkpoint "
-            "inside a Stream (call stream.detach() between chunks instead, which bounds the memory)"
+            f"{type(module).__name__} {why}, so it cannot run inside a Stream, chunk by chunk; "
+            "call the network itself on the whole sequence, net(x)"
         )
+
+
+class _Active(threading.local):
+    """The call of a stream that this thread is inside of, if any."""
+
+    chunk: Chunk | None = None
+
+
+_active = _Active()
+_INSTEAD = "leave checkpointing out and call stream.detach() between chunks, which bounds the memory"
+
+
+def _is_checkpointed() -> bool:
+    """Whether what runs now, with gradients wanted, will be recomputed in the backward pass."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint":
+        return True  # use_reentrant=False
+    if torch.is_grad_enabled():
+        return False
+    # use_reentrant=True, and other libraries' checkpoints, run in the forward of an autograd.Function
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code is not Stream.__call__.__code__:
+        first = frame.f_code.co_varnames[:1]
+        if first and isinstance(frame.f_locals.get(first[0]), torch.autograd.function.FunctionCtx):
+            return True
+        frame = frame.f_back
+    return False
+
+
+_lock = threading.Lock()
+_running = 0
+_stance: Any = None
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Run compiled code uncompiled while any thread is inside a stream.
+
+    A graph compiled outside would be replayed inside, and read no state: Dynamo guards on no thread-local.
+    Its stance is the process's, hence the count.
+    """
+    global _running, _stance
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes a second
+        yield
+        return
+    with _lock:
+        if _running == 0:
+            try:
+                _stance = torch.compiler.set_stance("force_eager")
+            except RuntimeError as error:
+                raise RuntimeError(
+                    "a Stream is called inside compiled code; a stream runs uncompiled: call it outside of "
+                    "torch.compile"
+                ) from error
+        _running += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _running -= 1
+            if _running == 0:
+                _stance.__exit__(None, None, None)
+
+
+def _check_state(state: dict[str, Tensor], paths: set[str]) -> None:
+    for key, value in state.items():
+        path, _, rest = key.rpartition("#")
+        if path not in paths or "." not in rest:
+            raise ValueError(
+                f"the stream's state has {key!r}, but the network has no module {path!r}; keys are "
+                "'path#call.name', as a Stream of the same network makes them; stream.reset() forgets them"
+            )
+        if not isinstance(value, Tensor):
+            raise TypeError(f"the stream's state {key!r} is a {type(value).__name__}, not a tensor")
+
+
+def _path(name: str) -> str:
+    """Return a module's name without torch.compile's wrappers, which are no part of the network."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def _announce_differences(names: dict[nn.Module, str]) -> None:
+    """Say where chunks do not add up to the whole, or run slower than one would expect."""
+    found: dict[str, list[str]] = {}
+    for module, name in names.items():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+            module.training or module.running_mean is None
+        ):
+            what = "takes its statistics from each chunk alone; call net.eval() to stream"
+        elif isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
+            what = "draws a new mask in each chunk; call net.eval() to stream"
+        elif isinstance(module, nn.RNNBase):
+            what = "starts from its own initial state in each chunk, since torch keeps none between calls"
+        elif "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            what = "runs uncompiled in a Stream, whose state compiled code would not see"
+        else:
+            continue
+        found.setdefault(what, []).append(f"{type(module).__name__} {name!r}")
+    for what, which in found.items():
+        more = f" (and {len(which) - 1} more)" if len(which) > 1 else ""
+        announce(f"Stream: {which[0]}{more} {what}")

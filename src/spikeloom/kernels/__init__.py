@@ -11,7 +11,7 @@ from .backend import (
     forced,
     numba_problem,
 )
-from .eager import compute_dtype, loop
+from .eager import Step, compute_dtype, loop
 from .plan import Plan, make_plan
 from .trace import TraceError
 from .weave import weave
@@ -20,6 +20,7 @@ __all__ = [
     "BACKENDS",
     "Choice",
     "Plan",
+    "Step",
     "TraceError",
     "announce_eager",
     "announce_recording",

@@ -37,7 +37,8 @@ class Param:
             low, high = value.detach().min().item(), value.detach().max().item()
         else:
             low = high = value
-        shown = f"{owner}: {name} = {low:g}" if low == high else f"{owner}: {name} in [{low:g}, {high:g}]"
+        alone = low == high or math.isnan(low)
+        shown = f"{owner}: {name} = {low:g}" if alone else f"{owner}: {name} in [{low:g}, {high:g}]"
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"{shown}; a finite number is needed")
         wanted = []
@@ -176,7 +177,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
 
     # -- the equations ----------------------------------------------------------------------------
 
-    def step(self, x: Tensor, **states: Tensor) -> tuple[Tensor, ...]:
+    def step(self, x: Tensor, *args: Any, **states: Any) -> tuple[Tensor, ...]:
         """Return (out, new states ...) of one time step; states and inputs are passed by name."""
         raise TypeError(f"{type(self).__name__} does not define step(self, x, {', '.join(self.states)})")
 
@@ -198,9 +199,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
 
     # -- running them -----------------------------------------------------------------------------
 
-    def forward(
-        self, x: Tensor, *inputs: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, *inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the output for `x: [T, B, ...]`, in x's shape and dtype.
 
         Arguments:
@@ -210,7 +209,6 @@ class Neuron(nn.Module, metaclass=_Sealed):
         """
         where = stream.current()
         if where is None:
-            stream.refuse_recomputation(self)
             return self._run(x, inputs, generator, None, False)[0]
         self._check(x)
         key = where.key(self)
@@ -246,10 +244,9 @@ class Neuron(nn.Module, metaclass=_Sealed):
         if not record:
             out, final = self._run(x, inputs, generator, state, True)
             return out, final, {}
-        self._check(x)
-        xs = self._inputs(x, inputs, generator)
         kernels.announce_recording(type(self).__name__)
-        out, final, traces = self._loop(xs, self._state(x, state), [self.states.index(n) for n in record])
+        chosen = [self.states.index(name) for name in record]
+        out, final, traces = self._loop(x, inputs, generator, state, chosen)
         return out, final, dict(zip(record, traces, strict=True))
 
     def _run(
@@ -261,10 +258,10 @@ class Neuron(nn.Module, metaclass=_Sealed):
         final: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         self._check(x)
-        xs = self._inputs(x, inputs, generator)
         if self._plan is None or kernels.choose(x, type(self).__name__) == "eager":
-            out, last, _ = self._loop(xs, self._state(x, state), ())
+            out, last, _ = self._loop(x, inputs, generator, state, ())
             return out, last
+        xs = self._inputs(x, inputs, generator)
         compute = kernels.compute_dtype(x.dtype)
         slots = self._plan.slots([self._value(name, x, compute) for name in self._names()])
         given = () if state is None else tuple(self._state(x, state))
@@ -272,20 +269,38 @@ class Neuron(nn.Module, metaclass=_Sealed):
         return out, dict(zip(self.states, states, strict=False))
 
     def _loop(
-        self, xs: Sequence[Tensor], states: Sequence[Tensor], record: Sequence[int]
+        self,
+        x: Tensor,
+        inputs: Sequence[Tensor],
+        generator: torch.Generator | None,
+        state: Mapping[str, Tensor] | None,
+        record: Sequence[int],
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
         if self.eager:
             kernels.announce_eager(type(self).__name__)
-        compute = kernels.compute_dtype(xs[0].dtype)
-        values = {name: self._value(name, xs[0], compute) for name in self._params}
-        neuron = self._bound(values)
+        out, final, traces = kernels.loop(*self.unrolled(x, inputs, generator, state), record)
+        return out, dict(zip(self.states, final, strict=True)), traces
+
+    def unrolled(
+        self,
+        x: Tensor,
+        inputs: Sequence[Tensor] = (),
+        generator: torch.Generator | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> tuple[kernels.Step, list[Tensor], list[Tensor]]:
+        """Return what a loop over time needs: the step, its inputs and the initial states.
+
+        The step is `step(x_t, *inputs_t, *states) -> (out, *new states)`, its parameters bound for x's shape.
+        """
+        self._check(x)
+        compute = kernels.compute_dtype(x.dtype)
+        neuron = self._bound({name: self._value(name, x, compute) for name in self._params})
         count = len(self.inputs)
 
         def step(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
             return neuron._step(x, rest[:count], rest[count:])
 
-        out, final, traces = kernels.loop(step, xs, states, record)
-        return out, dict(zip(self.states, final, strict=True)), traces
+        return step, self._inputs(x, inputs, generator), self._state(x, state)
 
     def _step(self, x: Tensor, inputs: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, ...]:
         named = dict(zip((*self.inputs, *self.states), (*inputs, *states), strict=True))
@@ -307,9 +322,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
         if x.shape[0] == 0:
             raise ValueError(f"{name} was given T = 0 steps, shape {tuple(x.shape)}; at least one is needed")
 
-    def _inputs(
-        self, x: Tensor, inputs: Sequence[Tensor], generator: torch.Generator | None
-    ) -> list[Tensor]:
+    def _inputs(self, x: Tensor, inputs: Sequence[Tensor], generator: torch.Generator | None) -> list[Tensor]:
         name = type(self).__name__
         if not inputs and self.inputs:
             # drawn a step at a time, so that chunks of a stream draw what the whole would

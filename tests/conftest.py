@@ -1,0 +1,36 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spikeloom import announce
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the whole product of options")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        skip = pytest.mark.skip(reason="the whole product of options: make test-full")
+        for item in items:
+            if "full" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _announcements() -> Iterator[None]:
+    """Let each test hear every announcement afresh."""
+    announce.forget()
+    yield
+    announce.forget()
+
+
+@pytest.fixture
+def root() -> Path:
+    """Return the checkout."""
+    return Path(__file__).resolve().parent.parent
