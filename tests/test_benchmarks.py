@@ -1,0 +1,138 @@
+"""The benchmarks' arithmetic, and that they run; what they measure is no test."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def test_ratios_of_medians_and_of_rounds():
+    from harness import Ratio, Timing
+
+    slow, fast = Timing((6.0, 8.0, 40.0)), Timing((1.0, 2.0, 4.0))
+    assert Ratio.of(slow, fast) == Ratio(medians=4.0, rounds=6.0)
+    assert str(Ratio.of(slow, fast)) == "4.00 / 6.00x"
+
+
+def test_timing_in_milliseconds():
+    from harness import Timing
+
+    assert str(Timing((0.001234, 0.5, 0.0001))) == "1.23 (0.100 - 500)"
+
+
+def test_floor_is_five_halves_of_a_copy():
+    from harness import Timing, floor
+
+    assert floor(Timing((0.2, 0.4))).rounds == (0.5, 1.0)
+
+
+def test_rounds_are_interleaved_and_gradients_freed():
+    from harness import Run, interleave
+
+    leaf = torch.zeros((), requires_grad=True)
+    calls = []
+
+    def step(name):
+        assert leaf.grad is None
+        leaf.grad = torch.ones(())
+        calls.append(name)
+
+    runs = {name: Run(lambda name=name: step(name), (leaf,)) for name in "ab"}
+    timings = interleave(runs, 2, warmup=1, at_least=0.0)
+    assert "".join(calls) == "aabb" + "abab"
+    assert all(len(timing.rounds) == 2 for timing in timings.values())
+
+
+@pytest.fixture
+def truth():
+    from harness import Passed
+
+    spikes = torch.tensor([[0.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    return Passed(spikes, torch.ones(2, 2, dtype=torch.float64), (torch.tensor(2.0, dtype=torch.float64),))
+
+
+def test_deviation_leaves_out_the_gradients_of_flipped_neurons(truth):
+    from harness import Deviation, Passed
+
+    spikes, gradient = truth.output.float(), truth.input_gradient.float()
+    spikes[0, 0] = 1.0
+    gradient[:, 0], gradient[0, 1] = 9.0, 1.25
+    off = Deviation.of(Passed(spikes, gradient, (torch.tensor(2.5),)), truth)
+    assert off == Deviation(flips=1, count=4, input_gradient=0.25, parameter_gradients=0.25)
+    with pytest.raises(RuntimeError, match=r"1 of 4 outputs differ; the input's gradient is off by 0.25"):
+        off.assert_small("a neuron")
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_deviation_within_rounding_passes(truth, gradients):
+    from harness import Deviation, Passed
+
+    scale = 1.0 if gradients else 3.0  # another surrogate: its gradients are not compared
+    passed = Passed(truth.output.float(), truth.input_gradient.float() * scale, truth.parameter_gradients)
+    Deviation.of(passed, truth).assert_small("a neuron", gradients=gradients)
+
+
+def test_kept_bytes_count_a_storage_once():
+    from harness import kept_bytes
+
+    x = torch.randn(3, 5, requires_grad=True)
+    assert kept_bytes(lambda: x * x) == 3 * 5 * 4
+    assert kept_bytes(lambda: x[0] * x[1]) == 3 * 5 * 4
+    assert kept_bytes(lambda: x.exp().exp()) == 2 * 3 * 5 * 4
+    assert kept_bytes(lambda: x + 1) == 0
+
+
+def test_table_in_markdown():
+    from harness import Table
+
+    table = Table("A title", ("a", "b"), notes=["A note."])
+    table.add("x|y", 1)
+    assert table.markdown() == "### A title\n\n| a | b |\n| --- | --- |\n| x\\|y | 1 |\n\nA note.\n"
+    with pytest.raises(ValueError, match="3 cells for 2 columns"):
+        table.add(1, 2, 3)
+
+
+def test_a_rival_that_is_absent_is_named():
+    from rivals import Library
+
+    assert Library("None such", "no_such_module.inner", {}).problem() == "not installed"
+    assert Library("Broken", "json.no_such_part", {}).problem().startswith("does not import: ")
+
+
+def test_neurons_runs(tmp_path, capsys):
+    import neurons
+    from rivals import LIBRARIES
+
+    figures = tmp_path / "figures.json"
+    neurons.main(
+        ["--cases", "lif-T4", "--shrink", "50000", "--rounds", "1", "--json", str(figures), "--markdown"]
+    )
+    printed = capsys.readouterr().out
+    assert "| LIF, T=4, N=40 |" in printed
+    assert all(f"| {library.name} |" in printed for library in LIBRARIES)
+    (case,) = json.loads(figures.read_text())["figures"]
+    assert case["rows"]["Spikeloom"]["kept"] == 4.0
+    assert case["rows"]["Spikeloom"]["deviation"]["flips"] == 0
+
+
+def test_an_unknown_case_is_refused(capsys):
+    import neurons
+
+    with pytest.raises(SystemExit):
+        neurons.main(["--cases", "liff"])
+    assert "no case liff; there are lif-T4" in capsys.readouterr().err
+
+
+def test_network_runs(capsys):
+    import network
+
+    network.main(["--batch", "2", "--size", "8", "--rounds", "1", "--markdown"])
+    assert "| Spikeloom, channels-last |" in capsys.readouterr().out
