@@ -3,6 +3,7 @@
 from . import neurons, nn, surrogate
 from .announce import SpikeloomWarning
 from .kernels import TraceError, backend
+from .models import create_model, list_models
 from .neurons import *  # noqa: F403 - all that neurons.__all__ names
 from .nn import PerStep, Recurrent
 from .stream import Stream
@@ -17,6 +18,8 @@ __all__ = [
     "Stream",
     "TraceError",
     "backend",
+    "create_model",
+    "list_models",
     "nn",
     "surrogate",
 ]

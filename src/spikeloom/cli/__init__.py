@@ -1,0 +1,59 @@
+"""The `spikeloom` command: one verb a file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ..names import UnknownName, unknown
+
+VERBS = {
+    "train": "train a recipe: spikeloom train digits",
+    "evaluate": "measure a trained run on its test set",
+    "models": "list the networks",
+    "bench": "run a benchmark of the source checkout",
+    "doctor": "tell what works on this machine, and how to mend what does not",
+}
+
+
+def usage() -> str:
+    """Return the help of the command as a whole."""
+    verbs = "\n".join(f"  {verb:<10} {text}" for verb, text in VERBS.items())
+    return f"usage: spikeloom VERB ...\n\n{verbs}\n\nspikeloom VERB --help tells more."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0 done, 1 failed, 2 misused, 128 + n ended by signal n."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    verb, *rest = arguments
+    if verb == "--version":
+        from .. import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if verb not in VERBS:
+            raise unknown("verb", verb, VERBS)
+        code: int = importlib.import_module(f".{verb}", __package__).run(rest)
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _expected(error):
+            raise
+        print(f"spikeloom: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UnknownName) else 1
+
+
+def _expected(error: Exception) -> bool:
+    """Tell whether the error is the user's to mend, and its message is enough for that."""
+    from ..data import DataError
+    from ..training import RunError, TrainingFailed
+    from .arguments import Misuse
+
+    return isinstance(error, (DataError, Misuse, RunError, TrainingFailed, UnknownName))

@@ -1,0 +1,82 @@
+"""A small convolutional spiking network for images, with direct encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import neurons
+from ..names import unknown
+from ..nn import PerStep
+from .registry import model
+
+
+@model("conv_snn")
+class ConvSNN(nn.Module):
+    r"""Blocks of 3x3 convolution, batch norm, max pooling and a spiking neuron; a linear readout of the rate.
+
+    Direct encoding (Rathi & Roy 2021, "DIET-SNN"): an image is shown unchanged at each of T steps, and the
+    first layer of neurons makes the spikes. The readout is the mean over time,
+    $y = \frac{1}{T}\sum_t (W\,s_t + b)$.
+
+    Arguments:
+        in_channels: channels of an image.
+        num_classes: the number of outputs.
+        image_size: height and width of an image, in pixels.
+        channels: output channels, one number a block.
+        pools: the factor of max pooling, one number a block; 2 everywhere if None.
+        T: how many steps a static image is shown.
+        neuron: the neuron's name in `sl`, as "LIF".
+        neuron_options: its arguments.
+
+    Input `[B, C, H, W]`, shown for T steps, or `[T, B, C, H, W]`, of any T; output `[B, num_classes]`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        image_size: int = 28,
+        channels: Sequence[int] = (32, 64, 128),
+        pools: Sequence[int] | None = None,
+        T: int = 4,
+        neuron: str = "LIF",
+        neuron_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if T < 1:
+            raise ValueError(f"conv_snn: T = {T}; a static image is shown for at least 1 step")
+        pools = [2] * len(channels) if pools is None else pools
+        if not channels or len(pools) != len(channels):
+            raise ValueError(f"conv_snn: channels {channels} and pools {pools}; one number of each a block")
+        if neuron not in neurons.__all__:
+            raise unknown("neuron", neuron, set(neurons.__all__) - {"Neuron", "param"})
+        self.T = T
+        self.input_shape = (in_channels, image_size, image_size)
+        self.synapses, self.neurons = nn.ModuleList(), nn.ModuleList()
+        size = image_size
+        for width, pool in zip(channels, pools, strict=True):
+            layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1, bias=False)]
+            # a small data set has few batches an epoch in which running statistics may settle
+            layers.append(nn.BatchNorm2d(width, momentum=0.2))
+            if pool > 1:
+                layers.append(nn.MaxPool2d(pool))
+            self.synapses.append(PerStep(*layers))
+            self.neurons.append(getattr(neurons, neuron)(**(neuron_options or {})))
+            in_channels, size = width, size // pool
+        if size < 1:
+            raise ValueError(f"conv_snn: pools {pools} leave nothing of {image_size}x{image_size} pixels")
+        self.head = PerStep(nn.Flatten(), nn.Linear(in_channels * size * size, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the class scores."""
+        static = x.ndim == 4
+        for i, (synapse, neuron) in enumerate(zip(self.synapses, self.neurons, strict=True)):
+            # what does not change in time passes the first synapse once
+            x = synapse(x.unsqueeze(0) if static and i == 0 else x)
+            if static and i == 0:
+                x = x.expand(self.T, *x.shape[1:])
+            x = neuron(x)
+        return self.head(x).mean(0)

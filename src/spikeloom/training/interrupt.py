@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM as a wish to stop, which the loop grants between two batches."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class StopSignal:
+    """While the `with` lasts, the first SIGINT or SIGTERM only sets `caught`; a second acts as always.
+
+    Outside of the main thread, where Python allows no handlers, signals act as always.
+    """
+
+    def __init__(self) -> None:
+        self.caught: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            for which in (signal.SIGINT, signal.SIGTERM):
+                self._before[which] = signal.signal(which, self._catch)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for which, handler in self._before.items():
+            signal.signal(which, handler)
+        self._before.clear()
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self.caught = signal.Signals(number)
+        self.__exit__()

@@ -1,0 +1,62 @@
+"""What a run shows while it lasts: a bar on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def shown(metrics: Mapping[str, float]) -> str:
+    """Return an epoch's metrics as a line of text."""
+    return (
+        f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}  "
+        f"firing rate {metrics['firing_rate']:.4f}  {metrics['samples_per_second']:,.0f} samples/s"
+    )
+
+
+class Reporter:
+    """Show the course of `epochs` epochs of `batches` batches each.
+
+    Arguments:
+        epochs: how many epochs the run has.
+        batches: how many batches an epoch has.
+        first: the batch that the run starts with, counted from the first epoch's first.
+    """
+
+    def __init__(self, epochs: int, batches: int, first: int = 0) -> None:
+        self._epochs = epochs
+        self._live = sys.stdout.isatty()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            TimeRemainingColumn(),
+            console=Console(),
+            disable=not self._live,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=epochs * batches, completed=first, metrics="")
+
+    def __enter__(self) -> Reporter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def batch(self, metrics: Mapping[str, float]) -> None:
+        """Show the epoch's metrics so far, after another batch."""
+        if self._live:
+            self._bar.update(self._task, advance=1, metrics=shown(metrics))
+
+    def epoch(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of the epoch that ended, counted from 1."""
+        line = f"epoch {number:>{len(str(self._epochs))}}/{self._epochs}  {shown(metrics)}"
+        if self._live:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, flush=True)
