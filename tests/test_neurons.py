@@ -295,50 +295,56 @@ def smooth(neuron: sl.Neuron) -> sl.Neuron:
     return neuron.double()
 
 
-def check(name: str, options: dict[str, Any], steps: int = 3, **how: Any) -> None:
-    entry = NEURONS[name]
+def check(name: str, options: dict[str, Any], given_state: bool = True, twice: bool = False) -> None:
+    """Compare gradients of outputs and final states by inputs, initial states and parameters."""
+    entry, shape = NEURONS[name], (3, 2, 2)
     options = {**GENTLE.get(name, {}), **options}
-    shape = (steps, 2, 2)
     tensors = entry.tensors("channel", shape[1:], **options)
-    neuron = smooth(entry.make(**tensors, learnable=entry.params(**options)))
+    run = _Run(smooth(entry.make(**tensors, learnable=entry.params(**options))))
     xs = [x * CALM.get(name, 1.0) for x in entry.inputs(*shape, dtype=torch.float64)]
-    names = [n for n, _ in neuron.named_parameters()]
-    start = [entry_value.detach().clone() for entry_value in neuron._state(xs[0], None)]
-    generator = torch.Generator().manual_seed(1)
-    start = [v + 0.05 * torch.rand(v.shape, generator=generator, dtype=torch.float64) for v in start]
+    start = [value.detach() for value in run.neuron._state(xs[0], None)] if given_state else []
+    start = [value + 0.05 * torch.rand_like(value) for value in start]
+    names = [n for n, _ in run.named_parameters()]
 
-    def function(*flat: Tensor) -> tuple[Tensor, ...]:
-        inputs, states = flat[: len(xs)], flat[len(xs) : len(xs) + len(start)]
-        parameters = dict(zip(names, flat[len(xs) + len(start) :], strict=True))
-        out, final, _ = torch.func.functional_call(
-            _Run(neuron), {f"neuron.{n}": p for n, p in parameters.items()}, (inputs, states)
-        )
-        return (out, *final.values())
+    def function(*leaves: Tensor) -> tuple[Tensor, ...]:
+        first, states = leaves[: len(xs)], leaves[len(xs) : len(xs) + len(start)]
+        parameters = dict(zip(names, leaves[len(xs) + len(start) :], strict=True))
+        return torch.func.functional_call(run, parameters, (first, states))  # type: ignore[no-any-return]
 
-    leaves = [*xs, *start, *(p.detach().clone() for p in neuron.parameters())]
-    checker = torch.autograd.gradgradcheck if how.pop("twice", False) else torch.autograd.gradcheck
-    assert checker(function, [leaf.requires_grad_() for leaf in leaves], **how)
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in (*xs, *start, *run.parameters())]
+    checker = torch.autograd.gradgradcheck if twice else torch.autograd.gradcheck
+    assert checker(function, leaves, atol=1e-6, rtol=1e-4)
 
 
 class _Run(torch.nn.Module):
+    """A neuron's run as a module, for `functional_call`."""
+
     def __init__(self, neuron: sl.Neuron) -> None:
         super().__init__()
         self.neuron = neuron
 
-    def forward(self, inputs: tuple[Tensor, ...], states: tuple[Tensor, ...]) -> Any:
-        return self.neuron.run(*inputs, state=dict(zip(self.neuron.states, states, strict=True)))
+    def forward(self, xs: tuple[Tensor, ...], states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        given = dict(zip(self.neuron.states, states, strict=True)) if states else None
+        out, final, _ = self.neuron.run(*xs, state=given)
+        return (out, *final.values())
 
 
 @pytest.mark.parametrize("name", NEURONS)
 def test_gradients_by_finite_differences(name: str) -> None:
-    entry = NEURONS[name]
-    for options in entry.variants():
+    torch.manual_seed(0)
+    for options in NEURONS[name].variants():
         if not options.get("detach_reset"):  # which is no true gradient, on purpose
-            check(name, options, atol=1e-6, rtol=1e-4)
+            check(name, options)
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_gradients_through_the_initial_state(name: str) -> None:
+    check(name, {}, given_state=False)
 
 
 @pytest.mark.parametrize("options", [{}, {"reset": "soft", "decay_input": False}])
 def test_second_derivatives(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
     check("LIF", options, twice=True)
 
 

@@ -4,7 +4,7 @@ for name, entry in NEURONS.items():
     for options in entry.variants():                       # every combination of its options
         neuron = entry.make(**options)
         x = entry.input(T, B, C, H, W)                     # in the range in which it fires now and then
-neuron = entry.make(**entry.tensors("channel", [B, C, H, W]), learnable=entry.params)
+neuron = entry.make(**entry.tensors("channel", [B, C, H, W]), learnable=entry.params())
 """
 
 from __future__ import annotations

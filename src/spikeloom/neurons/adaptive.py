@@ -23,7 +23,7 @@ class ALIF(Firing):
     Arguments:
         tau: the membrane's time constant, in time steps; > 0.
         tau_adapt: the adaptation's time constant, in time steps; > 0.
-        beta: how far one spike raises the threshold (0.07 and 0.17 in their tasks at a threshold near 1).
+        beta: how far one spike raises the threshold.
         reset: soft in the paper.
         options: those of `Firing`.
     """

@@ -83,8 +83,9 @@ class EIF(Upswing):
     $$h = v + \frac{x - (v - v_{rest}) + \Delta_T\, e^{(v - v_T)/\Delta_T}}{\tau}$$
 
     In mV and ms, one Euler step of 1 ms a time step; x is the input current times the membrane's resistance,
-    in mV. The constants are the paper's. For a dimensionless one: `EIF(tau=2, v_T=0.8, delta_T=1, v_rest=0,
-    v_threshold=1, v_reset=0, surrogate=ATan(2))`.
+    in mV. The constants are the paper's, but for the threshold, which only cuts the upswing off. For a
+    dimensionless one: `EIF(tau=2, v_T=0.8, delta_T=1, v_rest=0, v_threshold=1, v_reset=0,
+    surrogate=ATan(2))`.
 
     Arguments:
         tau: the membrane's time constant, in ms; >= 1.
