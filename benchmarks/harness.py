@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# others at work on the machine spoil a measurement, so the load is told; read before our own adds to it
-_LOAD = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+# read before our own work adds to it
+_LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 # -- timing ---------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ def machine() -> dict[str, str]:
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "load before": _LOAD,
+        "load before": f"{_LOAD:.1f}" + (" (BUSY: do not trust these figures)" if _LOAD > 0.5 else ""),
     }
 
 
