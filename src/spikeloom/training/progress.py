@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def shown(metrics: Mapping[str, float]) -> str:
-    """Return an epoch's metrics as a line of text."""
-    return (
-        f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}  "
-        f"firing rate {metrics['firing_rate']:.4f}  {metrics['samples_per_second']:,.0f} samples/s"
-    )
+def shown(metrics: Mapping[str, float], brief: bool = False) -> str:
+    """Return an epoch's metrics as a line of text; a brief one fits beside a bar in 80 columns."""
+    loss, accuracy = metrics["loss"], metrics["accuracy"]
+    rate, speed = metrics["firing_rate"], metrics["samples_per_second"]
+    if brief:
+        return f"loss {loss:.3f} acc {accuracy:.3f} firing {rate:.3f} {speed:,.0f}/s"
+    return f"loss {loss:.4f}  accuracy {accuracy:.4f}  firing rate {rate:.4f}  {speed:,.0f} samples/s"
 
 
 class Reporter:
@@ -30,8 +31,7 @@ class Reporter:
         self._epochs = epochs
         self._live = sys.stdout.isatty()
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(),
@@ -39,7 +39,7 @@ class Reporter:
             disable=not self._live,
             transient=True,
         )
-        self._task = self._bar.add_task("training", total=epochs * batches, completed=first, metrics="")
+        self._task = self._bar.add_task("", total=epochs * batches, completed=first, metrics="")
 
     def __enter__(self) -> Reporter:
         self._bar.start()
@@ -51,7 +51,7 @@ class Reporter:
     def batch(self, metrics: Mapping[str, float]) -> None:
         """Show the epoch's metrics so far, after another batch."""
         if self._live:
-            self._bar.update(self._task, advance=1, metrics=shown(metrics))
+            self._bar.update(self._task, advance=1, metrics=shown(metrics, brief=True))
 
     def epoch(self, number: int, metrics: Mapping[str, float]) -> None:
         """Show the metrics of the epoch that ended, counted from 1."""

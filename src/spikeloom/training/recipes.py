@@ -51,7 +51,7 @@ class Recipe:
 
 
 RECIPES = {
-    "digits": Recipe("digits", model_options={"channels": [32, 64, 64], "pools": [1, 2, 2]}, epochs=20),
+    "digits": Recipe("digits", model_options={"channels": [32, 64, 64], "pools": [1, 2, 2]}, epochs=15),
     "mnist": Recipe("mnist", epochs=5, batch_size=128, shift=1),
     "fashion-mnist": Recipe("fashion-mnist", epochs=10, batch_size=128),
 }
