@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,10 +11,11 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 import spikeloom as sl
 
 
-@pytest.fixture(autouse=True, scope="module", params=["eager", "numba"])
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    with sl.backend(request.param):
-        yield request.param
+@pytest.fixture(autouse=True, params=["eager", "numba"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    # by the environment: inside `with sl.backend(...)` nothing is compiled
+    monkeypatch.setenv("SPIKELOOM_BACKEND", request.param)
+    return str(request.param)
 
 
 class Net(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True, scope="module", params=["eager", "numba"])
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    with sl.backend(request.param):
-        yield request.param
+@pytest.fixture(autouse=True, params=["eager", "numba"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    # by the environment: inside `with sl.backend(...)` nothing is compiled
+    monkeypatch.setenv("SPIKELOOM_BACKEND", request.param)
+    return str(request.param)
 
 
 def spikes(*shape: int, seed: int = 1) -> Tensor:
@@ -157,17 +158,16 @@ def test_streams_are_independent() -> None:
     assert torch.equal(torch.cat([o for _, o in outs]), net(b))
 
 
-def test_threads_stream_at_the_same_time(backend: str) -> None:
+def test_threads_stream_at_the_same_time() -> None:
     net, xs = small(), [spikes(20, 2, 4, seed=i) for i in range(4)]
     want = [net(x) for x in xs]
     meet = threading.Barrier(len(xs))
 
     def work(x: Tensor) -> Tensor:
         run, outs = sl.Stream(net), []
-        with sl.backend(backend):
-            for chunk in x.split(1):
-                meet.wait(timeout=30)
-                outs.append(run(chunk))
+        for chunk in x.split(1):
+            meet.wait(timeout=30)
+            outs.append(run(chunk))
         return torch.cat(outs)
 
     with ThreadPoolExecutor(len(xs)) as pool:

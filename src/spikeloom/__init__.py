@@ -2,6 +2,7 @@
 
 from . import neurons, nn, surrogate
 from .announce import SpikeloomWarning
+from .explain import explain
 from .kernels import TraceError, backend
 from .models import create_model, list_models
 from .neurons import *  # noqa: F403 - all that neurons.__all__ names
@@ -19,6 +20,7 @@ __all__ = [
     "TraceError",
     "backend",
     "create_model",
+    "explain",
     "list_models",
     "nn",
     "surrogate",

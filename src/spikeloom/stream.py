@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .announce import announce
+from .uncompiled import uncompiled
 
 
 class Stream:
@@ -54,7 +53,7 @@ class Stream:
                 f"does, but its state has moved on; {_INSTEAD}"
             )
         chunk = Chunk(self.net, self.state)
-        with _uncompiled():
+        with uncompiled("a Stream"):
             _active.chunk = chunk
             try:
                 out = self.net(*args, **kwargs)
@@ -187,41 +186,6 @@ def _is_checkpointed() -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-_lock = threading.Lock()
-_running = 0
-_stance: Any = None
-
-
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Run compiled code uncompiled while any thread is inside a stream.
-
-    A graph compiled outside would be replayed inside, and read no state: Dynamo guards on no thread-local.
-    Its stance is the process's, hence the count.
-    """
-    global _running, _stance
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes a second
-        yield
-        return
-    with _lock:
-        if _running == 0:
-            try:
-                _stance = torch.compiler.set_stance("force_eager")
-            except RuntimeError as error:
-                raise RuntimeError(
-                    "a Stream is called inside compiled code; a stream runs uncompiled: call it outside of "
-                    "torch.compile"
-                ) from error
-        _running += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _running -= 1
-            if _running == 0:
-                _stance.__exit__(None, None, None)
 
 
 def _check_state(state: dict[str, Tensor], paths: set[str]) -> None:

@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a recipe: spikeloom train digits",
     "evaluate": "measure a trained run on its test set",
     "models": "list the networks",
+    "explain": "tell which kernel runs for which neuron, and why",
     "bench": "run a benchmark of the source checkout",
     "doctor": "tell what works on this machine, and how to mend what does not",
 }

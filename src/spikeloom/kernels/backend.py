@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..announce import announce
+from ..uncompiled import uncompiled
 
 BACKENDS = ("eager", "numba", "triton")
 
@@ -37,19 +38,21 @@ class Choice:
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Force a backend ("eager", "numba" or "triton") within a `with`, in this thread.
+    """Force a backend ("eager", "numba" or "triton") within a `with`, in this thread; for debugging.
 
-    The environment variable `SPIKELOOM_BACKEND` does the same for a process.
+    Compiled code runs uncompiled inside. The environment variable `SPIKELOOM_BACKEND` does the same for a
+    process.
 
     Raises:
         ValueError: an unknown name.
     """
     _known(name, "sl.backend")
-    before, _forced.name = _forced.name, name
-    try:
-        yield
-    finally:
-        _forced.name = before
+    with uncompiled("sl.backend"):
+        before, _forced.name = _forced.name, name
+        try:
+            yield
+        finally:
+            _forced.name = before
 
 
 def _known(name: str, where: str) -> str:
@@ -66,9 +69,18 @@ def forced() -> str | None:
     return _known(name, "SPIKELOOM_BACKEND") if name else None
 
 
-@functools.cache
+_problem: str | None = None
+
+
 def numba_problem() -> str:
     """Return why Numba's kernels cannot run here, or an empty string."""
+    global _problem
+    if _problem is None:  # not functools.cache, which torch.compile warns of
+        _problem = _find_problem()
+    return _problem
+
+
+def _find_problem() -> str:
     try:
         import numba  # noqa: F401
     except ImportError as error:
@@ -91,7 +103,9 @@ def decide(device: torch.device, dtype: torch.dtype) -> Choice:
         )
     if device.type != "cpu":
         if wanted == "numba":
-            raise RuntimeError(f"the numba backend runs on CPU, but the data is on {device}; move it: x.cpu()")
+            raise RuntimeError(
+                f"the numba backend runs on CPU, but the data is on {device}; move it: x.cpu()"
+            )
         return Choice("eager", f"no kernel for {device.type} yet", "run on CPU for the fused kernel")
     problem = numba_problem()
     if problem:
@@ -118,6 +132,8 @@ def _converts_half() -> bool:
 
 def choose(x: Tensor, neuron: str) -> str:
     """Return the backend for x, announcing once where it is slower than one would expect."""
+    if torch.compiler.is_compiling() and _forced.name is not None:
+        raise RuntimeError("torch.compile runs inside `with sl.backend(...)`; compile outside of it")
     if x.device.type == "cpu" and x.dtype == torch.float32 and forced() is None and not numba_problem():
         return "numba"  # the common case, quickly
     choice = decide(x.device, x.dtype)

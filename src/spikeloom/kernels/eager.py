@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from .graph import Program
+from .ops import evaluate
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -36,10 +40,24 @@ def loop(
     compute = compute_dtype(x.dtype)
     outs, traces = [], [[] for _ in record]  # type: list[Tensor], list[list[Tensor]]
     now = tuple(states)
-    for t in range(x.shape[0]):
-        out, *rest = step(*(i[t].to(compute) for i in inputs), *now)
+    # unbind, not x[t]: the backward of each index would fill a tensor of all T steps
+    for at_t in zip(*(i.unbind(0) for i in inputs), strict=True):
+        out, *rest = step(*(i.to(compute) for i in at_t), *now)
         now = tuple(torch.broadcast_to(s, x.shape[1:]) for s in rest)
         outs.append(torch.broadcast_to(out, x.shape[1:]).to(x.dtype))
         for trace, index in zip(traces, record, strict=True):
             trace.append(now[index])
     return torch.stack(outs), now, tuple(torch.stack(trace) for trace in traces)
+
+
+def step_of(program: Program, slots: Sequence[float | Tensor]) -> Step:
+    """Return a program's step as a function of tensors, from its graph alone (for double backward)."""
+
+    def step(*values: Tensor) -> tuple[Tensor, ...]:
+        inputs, states = values[: program.inputs], values[program.inputs :]
+        leaves: dict[str, Sequence[Any]] = {"input": inputs, "state": states, "param": slots}
+        out, *rest = evaluate(program.step, leaves)
+        like = torch.zeros_like(values[0])
+        return tuple(value if isinstance(value, Tensor) else like + value for value in (out, *rest))
+
+    return step

@@ -34,6 +34,60 @@ grad_load, grad_store = m.loader("{real}", 1), m.storer("{real}", 1)
 acc_load, acc_store = m.loader("{real}", 2), m.storer("{real}", 2)
 wide_load, wide_store = m.loader("float64", 3), m.storer("float64", 3)
 far_load, far_store = m.loader("{real}", 4), m.storer("{real}", 4)
+
+
+@njit(error_model="numpy")
+def fill(values, row, start, n, inner, count):
+    """Write a slot's values for the neurons start ... start + n - 1 into a row.
+
+    Neuron i has the value at (i // inner) % count; runs are copied whole, so that nothing is divided.
+    """
+    j = 0
+    k = (start // inner) % count
+    left = inner - start % inner
+    while j < n:
+        if inner == 1:
+            run = min(n - j, count - k)
+            for i in range(run):
+                row_store(row, j + i, far_load(values, k + i))
+            k += run
+        else:
+            run = min(n - j, left)
+            value = far_load(values, k)
+            for i in range(run):
+                row_store(row, j + i, value)
+            left = inner
+            k += 1
+        if k >= count:
+            k = 0
+        j += run
+
+
+@njit(error_model="numpy")
+def spread(row, values, start, n, inner, count):
+    """Add a row of gradients to the slot's values that they belong to: the reverse of fill."""
+    j = 0
+    k = (start // inner) % count
+    left = inner - start % inner
+    while j < n:
+        if inner == 1:
+            run = min(n - j, count - k)
+            for i in range(run):
+                wide_store(values, k + i, wide_load(values, k + i) + acc_load(row, j + i))
+            k += run
+        else:
+            run = min(n - j, left)
+            total = 0.0
+            for i in range(run):
+                total += acc_load(row, j + i)
+            wide_store(values, k, wide_load(values, k) + total)
+            left = inner
+            k += 1
+        if k >= count:
+            k = 0
+        j += run
+
+
 '''
 FIRST_TENSOR_SCOPE = 5
 
@@ -99,7 +153,8 @@ class Spec:
         """Return how many scratch rows (of `width` numbers) a block needs, a double-width row counting twice.
 
         The order is: vector slots, then (forward) the states, or (backward) the gradients of the states, the
-        sums of the wanted slots (single, then double), the checkpoints, the states of a segment of `steps` steps.
+        sums of the wanted slots (single, then double), the checkpoints, the states of a segment of `steps`
+        steps.
         """
         vectors = self.kinds.count("v")
         if not self.backward:
@@ -111,10 +166,12 @@ class Spec:
 class _Body:
     """Turns graph nodes into lines of source."""
 
-    def __init__(self, constants: dict[str, str]) -> None:
-        self.constants = constants
+    def __init__(self, constants: dict[str, str], real: str) -> None:
+        self.constants, self.bits = constants, real[-2:]
 
-    def lines(self, outputs: Sequence[Node], leaves: dict[tuple[str, int], str]) -> tuple[list[str], list[str]]:
+    def lines(
+        self, outputs: Sequence[Node], leaves: dict[tuple[str, int], str]
+    ) -> tuple[list[str], list[str]]:
         """Return assignments that compute `outputs`, and the names of the results."""
         names: dict[int, str] = {}
         lines: list[str] = []
@@ -127,7 +184,7 @@ class _Body:
             else:
                 args = [names.get(id(arg), "None") for arg in node.args]
                 name = names[id(node)] = f"n{len(lines)}"
-                lines.append(f"{name} = {OPS[node.op].numba.format(*args)}")
+                lines.append(f"{name} = {OPS[node.op].numba.format(*args, bits=self.bits)}")
         return lines, [names[id(node)] for node in outputs]
 
     @staticmethod
@@ -186,7 +243,7 @@ def _slot_rows(spec: Spec) -> tuple[list[str], list[str], int]:
         if kind == "v":
             fills += [
                 f"row_s{i} = scratch + {row} * pitch",
-                f"m.fill(far_load, row_store, s{i}, row_s{i}, a, n, s{i}_inner, s{i}_count)",
+                f"fill(s{i}, row_s{i}, a, n, s{i}_inner, s{i}_count)",
             ]
             reads.append(f"s{i}_j = row_load(row_s{i}, j)")
             row += 1
@@ -238,7 +295,7 @@ def _forward(spec: Spec) -> list[str]:
     graph = Graph()
     steps = spec.program.step.load(graph, is_boolean)
     constants: dict[str, str] = {}
-    body = _Body(constants)
+    body = _Body(constants, spec.real)
     fills, reads, row = _slot_rows(spec)
     lines, results = body.lines(steps, _leaves(spec))
     states = range(spec.states)
@@ -279,7 +336,7 @@ def _backward(spec: Spec) -> list[str]:
     ]
     gradients = differentiate(graph, steps, cotangents, wrt)
     constants: dict[str, str] = {}
-    body = _Body(constants)
+    body = _Body(constants, spec.real)
     fills, reads, row = _slot_rows(spec)
     lines, results = body.lines(gradients, _leaves(spec))
     of_states, rest = results[: len(states)], results[len(states) :]
@@ -305,6 +362,7 @@ def _backward(spec: Spec) -> list[str]:
     at_k = [f"r{i} = segment + (k * {count} + {i}) * pitch" for i in states]
     copy_up = [f"row_store(checks + (b * {count} + {i}) * pitch, j, row_load(r{i}, j))" for i in states]
     copy_down = [f"row_store(r{i}, j, row_load(checks + (b * {count} + {i}) * pitch, j))" for i in states]
+    from_final = [f"grad_store(row_gv{i}, j, far_load(gfinal{i} + a * WORD, j))" for i in states]
     block = [
         "n = min(width, stop - a)",
         *fills,
@@ -322,7 +380,7 @@ def _backward(spec: Spec) -> list[str]:
         ]),
         *_each("n", [f"acc_store(row_a{i}, j, F(0.0))" for i in slots]),
         "if gfinal:",
-        *_indent(_each("n", [f"grad_store(row_gv{i}, j, far_load(gfinal{i} + a * WORD, j))" for i in states])),
+        *_indent(_each("n", from_final)),
         "else:",
         *_indent(_each("n", [f"grad_store(row_gv{i}, j, F(0.0))" for i in states])),
         "for b in range(segments - 1, -1, -1):",
@@ -385,14 +443,15 @@ def _finish(spec: Spec) -> list[str]:
     ]
     lines = [
         "if ggiven:",
-        *_indent(_each("n", [f"far_store(ggiven{i} + a * WORD, j, grad_load(row_gv{i}, j))" for i in states])),
+        *_indent(
+            _each("n", [f"far_store(ggiven{i} + a * WORD, j, grad_load(row_gv{i}, j))" for i in states])
+        ),
         "elif not given:",
         *_indent(_each("n", to_slots)),
     ]
     for i in spec.wanted_slots:
         if spec.kinds[i] == "v":
-            inner, count = f"s{i}_inner", f"s{i}_count"
-            lines.append(f"m.spread(wide_load, wide_store, row_a{i}, acc_load, gs{i}, a, n, {inner}, {count})")
+            lines.append(f"spread(row_a{i}, gs{i}, a, n, s{i}_inner, s{i}_count)")
         else:
             add = f"wide_store(row_w{i}, j, wide_load(row_w{i}, j) + acc_load(row_a{i}, j))"
             lines += _each("n", [add])

@@ -39,9 +39,7 @@ class Graph:
 
     _nodes: dict[tuple[Any, ...], Node] = field(default_factory=dict)
 
-    def node(
-        self, op: str, *args: Node, value: float | int = 0, boolean: bool = False
-    ) -> Node:
+    def node(self, op: str, *args: Node, value: float | int = 0, boolean: bool = False) -> Node:
         """Return the one node of this expression."""
         # repr keeps 0.0 and -0.0, and 1 and 1.0, apart
         key = (op, tuple(map(id, args)), repr(value), boolean)
@@ -75,9 +73,7 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
     return order
 
 
-def rebuild(
-    outputs: Sequence[Node], graph: Graph, replace: Callable[[Node], Node | None]
-) -> list[Node]:
+def rebuild(outputs: Sequence[Node], graph: Graph, replace: Callable[[Node], Node | None]) -> list[Node]:
     """Copy `outputs` into `graph`; where `replace` returns a node, that node stands instead."""
     made: dict[int, Node] = {}
     stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(outputs)]

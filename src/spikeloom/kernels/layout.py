@@ -18,7 +18,7 @@ def row_order(x: Tensor) -> tuple[int, ...] | None:
     axes = tuple(range(1, x.ndim))
     if _dense(x, axes):
         return axes
-    by_stride = tuple(sorted(axes, key=lambda axis: -x.stride(axis)))
+    by_stride = tuple(sorted(axes, key=lambda axis: x.stride(axis), reverse=True))
     return by_stride if _dense(x, by_stride) else None
 
 
@@ -75,7 +75,7 @@ class Spread:
 
     @classmethod
     def of(cls, param: Tensor, step: Sequence[int], order: Sequence[int]) -> Spread:
-        """Find it, for a parameter that broadcasts against `step[1:]`, the shape of one step without batch."""
+        """Find it for a parameter that broadcasts against `step[1:]`, one step's shape without the batch."""
         axes = [axis - 1 for axis in order]  # of one step, the batch being axis 0
         sizes = [1 if axis == 0 else param.shape[axis - 1] for axis in axes]
         own = [i for i, size in enumerate(sizes) if size > 1]

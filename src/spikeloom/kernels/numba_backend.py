@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ Kernel = Callable[[np.ndarray, np.ndarray], None]
 
 SCRATCH = 256 * 1024
 """Bytes of scratch that a block may take: half of a small second-level cache."""
-SERIAL = 64 * 1024
+SERIAL = 256 * 1024
 """Neuron-steps below which waking another thread costs more than it brings."""
 LANES = 4
 """Ranges of neurons a thread, so that a thread that is held up leaves its ranges to the others."""
@@ -90,7 +89,8 @@ def compile_kernel(
                 file.write(source)
             os.replace(file.name, path)
         module_spec = importlib.util.spec_from_file_location(name, path)
-        assert module_spec is not None and module_spec.loader is not None
+        assert module_spec is not None
+        assert module_spec.loader is not None
         module = importlib.util.module_from_spec(module_spec)
         sys.modules[name] = module
         module_spec.loader.exec_module(module)
@@ -100,12 +100,15 @@ def compile_kernel(
 class _Scratch(threading.local):
     """Memory of each thread that kernels work in."""
 
-    memory: np.ndarray | None = None
+    size = 0
+    start = 0
 
     def address(self, size: int) -> int:
-        if self.memory is None or self.memory.nbytes < size + 64:
+        if self.size < size:
             self.memory = np.empty(size + 64, dtype=np.uint8)
-        return (int(self.memory.ctypes.data) + 63) // 64 * 64
+            self.start = (int(self.memory.ctypes.data) + 63) // 64 * 64
+            self.size = size
+        return self.start
 
 
 _scratch = _Scratch()
@@ -159,7 +162,12 @@ class _Call:
         return max(1, min(LANES * threads, self.neurons // 256))
 
     def run(
-        self, kernel: Kernel, spec: Spec, named: dict[str, int], lanes: int, sums: dict[str, int] | None = None
+        self,
+        kernel: Kernel,
+        spec: Spec,
+        named: dict[str, int],
+        lanes: int,
+        sums: dict[str, int] | None = None,
     ) -> None:
         """Run `kernel` over all neurons; `sums` are arguments that move on by so many bytes a lane."""
         span = named.get("span", self.steps)
@@ -188,7 +196,11 @@ class _Call:
 
 
 def forward(
-    text: str, inputs: Sequence[Tensor], slots: Sequence[float | Tensor], states: Sequence[Tensor], final: bool
+    text: str,
+    inputs: Sequence[Tensor],
+    slots: Sequence[float | Tensor],
+    states: Sequence[Tensor],
+    final: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a program; return the output `[T, ...]` and, if `final`, the final states."""
     call = _Call(text, inputs, slots, states)
@@ -212,7 +224,7 @@ def backward(
     states: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return the gradients of inputs, slots and initial states, where `needs` (in that order) asks for them."""
+    """Return the gradients of inputs, slots and initial states, in that order, where `needs` asks for it."""
     call = _Call(text, inputs, slots, states)
     x = call.inputs[0]
     n_in, n_slots = len(inputs), len(slots)
@@ -258,8 +270,9 @@ def backward(
             result.append(call.spreads[i][0].gradient(total, slot))
         else:
             result.append(total.reshape(slot.shape).to(slot.dtype))
-    result += [t if need else None for t, need in zip(starts or [None] * len(states), of_states, strict=True)]
-    return result
+    if starts:
+        return result + [t if need else None for t, need in zip(starts, of_states, strict=True)]
+    return result + [None] * len(states)
 
 
 def _span(steps: int) -> int:

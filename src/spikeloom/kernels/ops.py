@@ -6,18 +6,19 @@ Adding an operation is one line here, one derivative in `grad.RULES`, and one na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .graph import Tape
+from .graph import LEAVES, Tape
 
 
 @dataclass(frozen=True)
 class Op:
-    """One scalar operation: `tensor` on tensors, `number` on Python numbers, `numba` as source text."""
+    """One scalar operation: `tensor` on tensors, `number` on Python numbers, `numba` as source text
+    (`{bits}` is 32 or 64)."""
 
     tensor: Callable[..., Any]
     number: Callable[..., Any]
@@ -25,8 +26,18 @@ class Op:
     boolean: bool = False
 
 
-def _surrogate(value: Any, u: Any, derivative: Any) -> Any:
-    return value
+class _Surrogate(torch.autograd.Function):
+    """Is `value`; passes the gradient to `u`, times `derivative`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, u: torch.Tensor, derivative: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(derivative)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[Any, ...]:
+        (derivative,) = ctx.saved_tensors
+        return None, g * derivative, None
 
 
 def _where_tensor(c: Any, a: Any, b: Any) -> Any:
@@ -98,14 +109,14 @@ OPS: dict[str, Op] = {
     "sqrt": Op(torch.sqrt, _ieee(math.sqrt), "m.root({0})"),
     "floor": Op(torch.floor, lambda x: float(math.floor(x)), "m.floor({0})"),
     "round": Op(torch.round, lambda x: float(round(x)), "m.nearest({0})"),
-    "exp": Op(torch.exp, _ieee(math.exp), "m.exp({0})"),
-    "log": Op(torch.log, _log, "m.log({0})"),
-    "tanh": Op(torch.tanh, math.tanh, "m.tanh({0})"),
-    "sigmoid": Op(torch.sigmoid, lambda x: 1 / (1 + _ieee(math.exp)(-x)), "m.sigmoid({0})"),
-    "sin": Op(torch.sin, _ieee(math.sin), "m.sin({0})"),
-    "cos": Op(torch.cos, _ieee(math.cos), "m.cos({0})"),
+    "exp": Op(torch.exp, _ieee(math.exp), "m.exp{bits}({0})"),
+    "log": Op(torch.log, _log, "m.log{bits}({0})"),
+    "tanh": Op(torch.tanh, math.tanh, "m.tanh{bits}({0})"),
+    "sigmoid": Op(torch.sigmoid, lambda x: 1 / (1 + _ieee(math.exp)(-x)), "m.sigmoid{bits}({0})"),
+    "sin": Op(torch.sin, _ieee(math.sin), "m.sin{bits}({0})"),
+    "cos": Op(torch.cos, _ieee(math.cos), "m.cos{bits}({0})"),
     "atan": Op(torch.atan, math.atan, "m.atan({0})"),
-    "erf": Op(torch.erf, math.erf, "m.erf({0})"),
+    "erf": Op(torch.erf, math.erf, "m.erf{bits}({0})"),
     "max": Op(_either(torch.maximum, _maximum), _maximum, "m.larger({0}, {1})"),
     "min": Op(_either(torch.minimum, _minimum), _minimum, "m.smaller({0}, {1})"),
     "lt": Op(lambda a, b: a < b, lambda a, b: a < b, "{0} < {1}", boolean=True),
@@ -118,7 +129,7 @@ OPS: dict[str, Op] = {
     # the gradient stops here
     "detach": Op(lambda a: a.detach() if isinstance(a, torch.Tensor) else a, lambda a: a, "{0}"),
     # (value, u, derivative): is `value`, and passes the gradient to `u`, times `derivative`
-    "surrogate": Op(_surrogate, _surrogate, "{0}"),
+    "surrogate": Op(_either(_Surrogate.apply, lambda *a: a[0]), lambda value, u, derivative: value, "{0}"),
 }
 
 
@@ -127,8 +138,8 @@ def is_boolean(op: str) -> bool:
     return op in OPS and OPS[op].boolean
 
 
-def evaluate(tape: Tape, leaves: Sequence[Any]) -> list[Any]:
-    """Compute a tape of parameters alone, `leaves` being their values (numbers or tensors).
+def evaluate(tape: Tape, leaves: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Compute a tape from the values of its leaves, by kind and index: numbers or tensors.
 
     Numbers stay Python numbers, tensors go through PyTorch, with the arithmetic that the eager step would
     use. This is how `sigmoid(w)` or `1 / tau` is computed: once a call, outside of the kernel.
@@ -137,8 +148,8 @@ def evaluate(tape: Tape, leaves: Sequence[Any]) -> list[Any]:
     for op, args, value in tape.entries:
         if op == "const":
             values.append(value)
-        elif op == "param":
-            values.append(leaves[int(value)])
+        elif op in LEAVES:
+            values.append(leaves[op][int(value)])
         else:
             operands = [values[i] for i in args]
             tensors = any(isinstance(operand, torch.Tensor) for operand in operands)

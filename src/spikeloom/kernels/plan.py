@@ -27,7 +27,7 @@ class Plan:
 
     def slots(self, params: Sequence[Any]) -> list[Any]:
         """Return the kernel's slots, numbers or tensors, from the parameters."""
-        return evaluate(self.prologue, params)
+        return evaluate(self.prologue, {"param": params})
 
 
 def make_plan(

@@ -4,22 +4,30 @@ Kernels take addresses, not arrays: no bounds, no reference counts, no wrap-arou
 vector loop. Every tensor has an alias scope of its own, so that no run-time overlap check is needed.
 Elementary functions of fp32 are branch-free polynomials (fitted here, in the minimax sense); those of fp64
 call libm. None uses fused multiply-add, so that a recomputed value is bit for bit the first one.
+
+Every compiled function here has a name of its own for each meaning. Numba names machine code by function
+name and argument types, and code that comes from its disk cache is linked by that name: two closures of one
+name, compiled in two processes, would be taken for one another.
 """
 
 # The functions of this module are written for Numba's compiler, which infers the types of kernels.
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
-MEMORY = {"float32": types.float32, "float64": types.float64, "float16": types.float32, "bfloat16": types.float32}
+MEMORY = {
+    "float32": types.float32,
+    "float64": types.float64,
+    "float16": types.float32,
+    "bfloat16": types.float32,
+}
 """The storage dtypes, each with the type that its values have in arithmetic."""
 SCOPES = 64
 
@@ -46,7 +54,7 @@ def loader(storage: str, scope: int) -> Any:
         def codegen(context, builder, signature, args):
             real = context.get_value_type(result)
             word = ir.IntType(16) if storage.endswith("float16") else real
-            value = builder.load(_element(builder, *args, word))
+            value = builder.load(_element(builder, args[0], args[1], word))
             _alias(builder.module, value, scope)
             if storage == "float16":
                 return builder.fpext(builder.bitcast(value, ir.HalfType()), real)
@@ -190,7 +198,8 @@ ERF_ONE = _f32(4.0)[0]
 
 
 @njit(error_model="numpy")
-def _exp32(x):
+def exp32(x):
+    """e to the power of x, in fp32."""
     # e^x = 2^n e^r, |r| <= ln(2)/2; 2^n in two halves, so that it may leave the normal range
     y = smaller(larger(x, EXP_LOW), EXP_HIGH)
     n = nearest(y * LOG2E)
@@ -205,7 +214,8 @@ def _exp32(x):
 
 
 @njit(error_model="numpy")
-def _log32(x):
+def log32(x):
+    """The natural logarithm, in fp32."""
     # x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2))
     small = x < TINY
     y = select(small, x * LIFT, x)
@@ -223,26 +233,29 @@ def _log32(x):
 
 
 @njit(error_model="numpy")
-def _tanh32(x):
+def tanh32(x):
+    """The hyperbolic tangent, in fp32."""
     a = absolute(x)
     z = x * x
     near = ((((H4 * z + H3) * z + H2) * z + H1) * z + H0) * (z * x) + x
-    far = ONE - TWO / (_exp32(a + a) + ONE)
+    far = ONE - TWO / (exp32(a + a) + ONE)
     return select(a < TANH_SPLIT, near, select(x < ZERO, -far, far))
 
 
 @njit(error_model="numpy")
-def _sigmoid32(x):
-    return ONE / (ONE + _exp32(-x))
+def sigmoid32(x):
+    """The logistic function, in fp32."""
+    return ONE / (ONE + exp32(-x))
 
 
 @njit(error_model="numpy")
-def _erf32(x):
+def erf32(x):
+    """The error function, in fp32."""
     a = smaller(absolute(x), ERF_ONE)
     z = x * x
     near = ((((((R6 * z + R5) * z + R4) * z + R3) * z + R2) * z + R1) * z + R0) * x
     p = (((((((C8 * a + C7) * a + C6) * a + C5) * a + C4) * a + C3) * a + C2) * a + C1) * a + C0
-    far = ONE - _exp32(p)
+    far = ONE - exp32(p)
     return select(a < ONE, near, select(x < ZERO, -far, select(x != x, x, far)))
 
 
@@ -269,44 +282,57 @@ def _sine_cosine32(x, quarter):
 
 
 @njit(error_model="numpy")
-def _sin32(x):
+def sin32(x):
+    """The sine, in fp32."""
     return _sine_cosine32(x, 0.0)
 
 
 @njit(error_model="numpy")
-def _cos32(x):
+def cos32(x):
+    """The cosine, in fp32."""
     return _sine_cosine32(x, 1.0)
 
 
-def _by_type(single: Any, double: Callable[[float], float]) -> Any:
-    """Return a function of a real number: `single` for fp32, `double` (of libm) for fp64."""
-
-    def function(x):
-        return single(x)
-
-    @overload(function)
-    def choose(x):
-        if x == types.float32:
-            return lambda x: single(x)
-        return lambda x: double(x)
-
-    return function
-
-
-exp = _by_type(_exp32, math.exp)
-log = _by_type(_log32, math.log)
-tanh = _by_type(_tanh32, math.tanh)
-sin = _by_type(_sin32, math.sin)
-cos = _by_type(_cos32, math.cos)
-erf = _by_type(_erf32, math.erf)
+@njit(error_model="numpy")
+def exp64(x):
+    """e to the power of x, in fp64 (libm's)."""
+    return math.exp(x)
 
 
 @njit(error_model="numpy")
-def _sigmoid64(x):
+def log64(x):
+    """The natural logarithm, in fp64 (libm's)."""
+    return math.log(x)
+
+
+@njit(error_model="numpy")
+def tanh64(x):
+    """The hyperbolic tangent, in fp64 (libm's)."""
+    return math.tanh(x)
+
+
+@njit(error_model="numpy")
+def sin64(x):
+    """The sine, in fp64 (libm's)."""
+    return math.sin(x)
+
+
+@njit(error_model="numpy")
+def cos64(x):
+    """The cosine, in fp64 (libm's)."""
+    return math.cos(x)
+
+
+@njit(error_model="numpy")
+def erf64(x):
+    """The error function, in fp64 (libm's)."""
+    return math.erf(x)
+
+
+@njit(error_model="numpy")
+def sigmoid64(x):
+    """The logistic function, in fp64."""
     return 1.0 / (1.0 + math.exp(-x))
-
-
-sigmoid = _by_type(_sigmoid32, _sigmoid64)
 
 
 @njit(error_model="numpy")
@@ -319,55 +345,3 @@ def atan(x):
 def power(a, b):
     """a to the power of b (libm's)."""
     return a**b
-
-
-@njit(error_model="numpy")
-def fill(load, store, address, row, start, n, inner, count):
-    """Write a parameter's values for the neurons start ... start + n - 1 into a scratch row.
-
-    Neuron i has the value at `(i // inner) % count`; runs are copied whole, so nothing is divided.
-    """
-    j = 0
-    k = (start // inner) % count
-    left = inner - start % inner
-    while j < n:
-        if inner == 1:
-            run = min(n - j, count - k)
-            for i in range(run):
-                store(row, j + i, load(address, k + i))
-            k += run
-        else:
-            run = min(n - j, left)
-            value = load(address, k)
-            for i in range(run):
-                store(row, j + i, value)
-            left = inner
-            k += 1
-        if k >= count:
-            k = 0
-        j += run
-
-
-@njit(error_model="numpy")
-def spread(load, store, row, load_row, address, start, n, inner, count):
-    """Add a scratch row's gradients to the parameter's values that they belong to (the reverse of `fill`)."""
-    j = 0
-    k = (start // inner) % count
-    left = inner - start % inner
-    while j < n:
-        if inner == 1:
-            run = min(n - j, count - k)
-            for i in range(run):
-                store(address, k + i, load(address, k + i) + load_row(row, j + i))
-            k += run
-        else:
-            run = min(n - j, left)
-            total = 0.0
-            for i in range(run):
-                total += load_row(row, j + i)
-            store(address, k, load(address, k) + total)
-            left = inner
-            k += 1
-        if k >= count:
-            k = 0
-        j += run

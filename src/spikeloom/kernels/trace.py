@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
-import torch.nn.functional as F
 
 from .graph import Graph, Node
 from .ops import OPS
@@ -227,7 +226,7 @@ class Scalar:
         _refuse("step multiplies matrices", "what mixes neurons is a layer of spikeloom.nn")
 
     def __floordiv__(self, other: Any) -> Scalar:
-        return (self / other).floor()  # type: ignore[no-any-return]
+        return (self / other)._op("floor")
 
     def __mod__(self, other: Any) -> Scalar:
         return self - (self // other) * other
@@ -302,7 +301,7 @@ def _clamp(a: Scalar, min: Any = None, max: Any = None) -> Scalar:
 
 
 def _to(a: Scalar, dtype: Any = None) -> Scalar:
-    if dtype is None or isinstance(dtype, _Dtype) or (isinstance(dtype, Scalar)):
+    if dtype is None or isinstance(dtype, (_Dtype, Scalar)):
         return Scalar(a.graph, a._number())
     _refuse("step casts to a fixed dtype", "use .to(x.dtype)")
 
@@ -357,7 +356,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "reciprocal": lambda a: 1.0 / a,
     "rsqrt": lambda a: 1.0 / a._op("sqrt"),
     "where": _where,
-    **{name: _clamp for name in ("clamp", "clip")},
+    **dict.fromkeys(("clamp", "clip"), _clamp),
     **{name: (lambda a, min: _clamp(a, min, None)) for name in ("clamp_min", "clip_min")},
     **{name: (lambda a, max: _clamp(a, None, max)) for name in ("clamp_max", "clip_max")},
     "relu": lambda a: (a > 0)._op("where", a, 0.0),
@@ -366,8 +365,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sign": lambda a: (a > 0)._op("where", 1.0, (a < 0)._op("where", -1.0, 0.0)),
     "heaviside": lambda a, values: (a._op("eq", 0.0))._op("where", values, (a > 0)),
     "detach": _unary("detach"),
-    **{name: _boolean for name in ("float", "double", "half", "bfloat16")},
-    **{name: _to for name in ("to", "type_as")},
+    **dict.fromkeys(("float", "double", "half", "bfloat16"), _boolean),
+    **dict.fromkeys(("to", "type_as"), _to),
     "zeros_like": _constant(0.0),
     "ones_like": _constant(1.0),
 }

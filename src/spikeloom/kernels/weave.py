@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .eager import compute_dtype
+from ..announce import announce
+from .eager import compute_dtype, loop, step_of
 from .graph import Program
 from .layout import empty_rows, row_order
 
@@ -90,15 +91,48 @@ def _backward(
     wanted = [*needs[:n_in], *of_slots, *needs[n_in + n_tensors :]]
     slots = _slots(kinds, tensors, numbers)
     result = numba_backend.backward(program, grads[0], grads[1:], inputs, slots, states, wanted)
-    of_slots_result = [r for r, kind in zip(result[n_in : n_in + len(kinds)], kinds, strict=True) if kind == "t"]
+    of_slots_result = [
+        r for r, kind in zip(result[n_in : n_in + len(kinds)], kinds, strict=True) if kind == "t"
+    ]
     return [*result[:n_in], *of_slots_result, *result[n_in + len(kinds) :]]
+
+
+def _differentiable_backward(
+    program: str,
+    grads: Sequence[Tensor | None],
+    every: Sequence[Tensor],
+    sizes: tuple[int, int],
+    kinds: str,
+    numbers: Sequence[float],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return gradients that can be differentiated again: those of the eager truth."""
+    announce("a double backward (create_graph=True) runs the eager truth, slower than a kernel")
+    a, b = sizes
+    read = Program.from_text(program)
+    inputs, tensors = every[:a], every[a : a + b]
+    compute = compute_dtype(inputs[0].dtype)
+    slots = [
+        slot.to(compute) if isinstance(slot, Tensor) else slot for slot in _slots(kinds, tensors, numbers)
+    ]
+    zero = torch.zeros(inputs[0].shape[1:], dtype=compute, device=inputs[0].device)
+    states = every[a + b :] or [zero + slots[i] for i in read.init]
+    out, last, _ = loop(step_of(read, slots), inputs, states)
+    pairs = [(o, g) for o, g in zip((out, *last), grads, strict=False) if g is not None and o.requires_grad]
+    wanted = [tensor for tensor, need in zip(every, needs, strict=True) if need]
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True
+        )
+    )
+    return [next(found) if need else None for need in needs]
 
 
 class _Weave(torch.autograd.Function):
     """The eager path: little overhead a call."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         program: str,
         kinds: str,
@@ -115,14 +149,14 @@ class _Weave(torch.autograd.Function):
         return out, *last
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         program, kinds, numbers, (a, b) = ctx.given
         every = ctx.saved_tensors
         needs = ctx.needs_input_grad[5:]
-        result = _backward(
-            program, grads, every[:a], every[a : a + b], every[a + b :], kinds, numbers, needs
-        )
+        if torch.is_grad_enabled():  # create_graph=True
+            result = _differentiable_backward(program, grads, every, (a, b), kinds, numbers, needs)
+            return (None,) * 5 + tuple(result)
+        result = _backward(program, grads, every[:a], every[a : a + b], every[a + b :], kinds, numbers, needs)
         return (None,) * 5 + tuple(result)
 
 

@@ -68,7 +68,7 @@ def param(
         value: a number or a tensor. A number or 0-d tensor is shared by all neurons; shape `[C]` lies on the
             neuron's `channel_axis`; any other shape broadcasts against `x.shape[2:]`.
         learnable: make it an `nn.Parameter`. Else a tensor is a persistent buffer and a number a float.
-        above, at_least, below: bounds, checked at construction, on assignment and when a state_dict is loaded.
+        above, at_least, below: bounds, checked at construction, on assignment and at loading a state_dict.
         unit: the unit, for messages.
 
     Raises:
@@ -95,6 +95,12 @@ class _Sealed(type):
         neuron = super().__call__(*args, **kwargs)
         neuron._seal()
         return neuron
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What help() shows: the arguments of `__init__`, not of this class's `__call__`."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 class Neuron(nn.Module, metaclass=_Sealed):
@@ -334,8 +340,8 @@ class Neuron(nn.Module, metaclass=_Sealed):
         for given, which in zip(inputs, self.inputs, strict=True):
             if given.shape != x.shape or given.device != x.device:
                 raise ValueError(
-                    f"{name}: {which} is {tuple(given.shape)} on {given.device}, but x is {tuple(x.shape)} on "
-                    f"{x.device}; they must agree"
+                    f"{name}: {which} is {tuple(given.shape)} on {given.device}, but x is {tuple(x.shape)} "
+                    f"on {x.device}; they must agree"
                 )
         return [x, *(given.to(x.dtype) for given in inputs)]
 
@@ -355,8 +361,8 @@ class Neuron(nn.Module, metaclass=_Sealed):
         for name, value in state.items():
             if value.shape != x.shape[1:] or value.device != x.device:
                 raise ValueError(
-                    f"{type(self).__name__}: state {name!r} is {tuple(value.shape)} on {value.device}, but one "
-                    f"step of x is {tuple(x.shape[1:])} on {x.device}; they must agree"
+                    f"{type(self).__name__}: state {name!r} is {tuple(value.shape)} on {value.device}, but "
+                    f"one step of x is {tuple(x.shape[1:])} on {x.device}; they must agree"
                 )
         return [state[name].to(compute) for name in self.states]
 
@@ -426,7 +432,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
         elif isinstance(value, Tensor):
             self.register_buffer(name, value.detach().clone())
         else:
-            super().__setattr__(name, value)
+            object.__setattr__(self, name, value)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         for name, known in self._params.items():
