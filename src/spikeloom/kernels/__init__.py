@@ -2,6 +2,7 @@
 
 from .backend import (
     BACKENDS,
+    NUMBA_PROBLEM,
     Choice,
     announce_eager,
     announce_recording,
@@ -9,7 +10,6 @@ from .backend import (
     choose,
     decide,
     forced,
-    numba_problem,
 )
 from .eager import Step, compute_dtype, loop
 from .plan import Plan, make_plan
@@ -18,6 +18,7 @@ from .weave import weave
 
 __all__ = [
     "BACKENDS",
+    "NUMBA_PROBLEM",
     "Choice",
     "Plan",
     "Step",
@@ -31,6 +32,5 @@ __all__ = [
     "forced",
     "loop",
     "make_plan",
-    "numba_problem",
     "weave",
 ]

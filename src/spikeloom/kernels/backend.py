@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import threading
 from collections.abc import Iterator
@@ -69,23 +70,8 @@ def forced() -> str | None:
     return _known(name, "SPIKELOOM_BACKEND") if name else None
 
 
-_problem: str | None = None
-
-
-def numba_problem() -> str:
-    """Return why Numba's kernels cannot run here, or an empty string."""
-    global _problem
-    if _problem is None:  # not functools.cache, which torch.compile warns of
-        _problem = _find_problem()
-    return _problem
-
-
-def _find_problem() -> str:
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        return f"Numba does not import ({error}); pip install numba"
-    return ""
+NUMBA_PROBLEM = "" if importlib.util.find_spec("numba") else "Numba is not installed: pip install numba"
+"""Why Numba's kernels cannot run here, or an empty string."""
 
 
 def decide(device: torch.device, dtype: torch.dtype) -> Choice:
@@ -107,7 +93,7 @@ def decide(device: torch.device, dtype: torch.dtype) -> Choice:
                 f"the numba backend runs on CPU, but the data is on {device}; move it: x.cpu()"
             )
         return Choice("eager", f"no kernel for {device.type} yet", "run on CPU for the fused kernel")
-    problem = numba_problem()
+    problem = NUMBA_PROBLEM
     if problem:
         if wanted == "numba":
             raise RuntimeError(f"the numba backend cannot run: {problem}")
@@ -134,7 +120,7 @@ def choose(x: Tensor, neuron: str) -> str:
     """Return the backend for x, announcing once where it is slower than one would expect."""
     if torch.compiler.is_compiling() and _forced.name is not None:
         raise RuntimeError("torch.compile runs inside `with sl.backend(...)`; compile outside of it")
-    if x.device.type == "cpu" and x.dtype == torch.float32 and forced() is None and not numba_problem():
+    if x.device.type == "cpu" and x.dtype == torch.float32 and forced() is None and not NUMBA_PROBLEM:
         return "numba"  # the common case, quickly
     choice = decide(x.device, x.dtype)
     if choice.remedy:
