@@ -10,11 +10,12 @@ RUN ?=
 demo: $(VENV)/.installed
 	$(BIN)/spikeloom train digits $(if $(RUN),--run-dir $(RUN))
 
+# two processes of one OpenMP thread each: more would wait for each other
 test: lint
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test-full: lint
-	$(BIN)/pytest -n 2 --full
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --full
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -47,6 +47,7 @@ def _poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(numba_backend.np, "empty", poisoned)
     monkeypatch.setattr(numba_backend, "_scratch", numba_backend._Scratch())
+    monkeypatch.setattr(pool, "threads", lambda: 3)  # the pool's, however many PyTorch has
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN
     yield

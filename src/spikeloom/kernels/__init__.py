@@ -13,7 +13,7 @@ from .backend import (
 )
 from .eager import Step, compute_dtype, loop
 from .plan import Plan, make_plan
-from .trace import TraceError
+from .refusal import TraceError
 from .weave import weave
 
 __all__ = [

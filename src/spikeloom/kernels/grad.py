@@ -30,7 +30,8 @@ RULES: dict[str, Rule] = {
     "add": lambda g, y, a, b: (g, g),
     "sub": lambda g, y, a, b: (g, -g),
     "mul": lambda g, y, a, b: (g * b, g * a),
-    "div": lambda g, y, a, b: (g / b, -g * (y / b)),
+    # one division, out of the loop where b is a parameter
+    "div": lambda g, y, a, b: (g * (1.0 / b), -(g * (1.0 / b)) * y),
     "neg": lambda g, y, a: (-g,),
     "pow": lambda g, y, a, b: (
         _where(b._op("eq", 0.0), 0.0, g * (b * a._op("pow", b - 1.0))),

@@ -18,14 +18,15 @@ from torch import Tensor
 
 from . import pool
 from .eager import compute_dtype
-from .emit_numba import Spec, emit
+from .emit_numba import emit
 from .graph import Program
 from .layout import Spread, empty_rows, in_rows, one_row, row_order
+from .spec import Spec
 
 Kernel = Callable[[np.ndarray, np.ndarray], None]
 
-SCRATCH = 256 * 1024
-"""Bytes of scratch that a block may take: half of a small second-level cache."""
+SCRATCH = 512 * 1024
+"""Bytes of scratch that a block may take: they stay in the second-level cache."""
 SERIAL = 256 * 1024
 """Neuron-steps below which waking another thread costs more than it brings."""
 LANES = 4
@@ -59,8 +60,8 @@ def _writable_cache() -> Path:
 @functools.cache
 def _toolchain() -> str:
     """Return what, beside its source, decides a kernel's machine code and is not Numba's to watch."""
-    own = Path(__file__).with_name("simd.py").read_bytes()
-    return hashlib.sha256(own).hexdigest()
+    own = [Path(__file__).with_name(name).read_bytes() for name in ("simd.py", "elementary.py")]
+    return hashlib.sha256(b"".join(own)).hexdigest()
 
 
 _compiling = threading.Lock()

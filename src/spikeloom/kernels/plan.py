@@ -12,7 +12,8 @@ from typing import Any
 
 from .graph import Graph, Node, Program, Tape, rebuild, topological
 from .ops import evaluate
-from .trace import Scalar, TraceError
+from .refusal import TraceError
+from .trace import Scalar
 
 
 @dataclass(frozen=True)

@@ -6,36 +6,17 @@ A `Scalar` answers Python's operators and the `torch` functions that `ops.OPS` k
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
+from .functions import FUNCTIONS, Dtype
 from .graph import Graph, Node
 from .ops import OPS
+from .refusal import TraceError, refuse
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_TORCH = os.path.dirname(os.path.abspath(torch.__file__))
-
-
-class TraceError(TypeError):
-    """The equations of a step cannot be read."""
-
-
-def _refuse(what: str, remedy: str) -> NoReturn:
-    """Raise, naming the line of the user's step that asked for it."""
-    for frame in reversed(traceback.extract_stack()):
-        if not frame.filename.startswith((_HERE, _TORCH)) and "<frozen" not in frame.filename:
-            line = f'\n  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n    {frame.line}'
-            break
-    else:
-        line = ""
-    raise TraceError(
-        f"{what}, which cannot be woven into a kernel.{line}\nRemedy: {remedy}; or set `eager = True` in the "
-        "neuron's class to run its step as plain PyTorch, slower."
-    )
+_DTYPE = Dtype()
 
 
 class Scalar:
@@ -55,11 +36,11 @@ class Scalar:
         if isinstance(other, (bool, int, float)):
             return Scalar(self.graph, self.graph.const(float(other)))
         if isinstance(other, torch.Tensor):
-            _refuse(
+            refuse(
                 f"step uses a tensor of shape {tuple(other.shape)} that is not a parameter of the neuron",
                 "declare it in __init__: self.name = sl.param(tensor)",
             )
-        _refuse(f"step uses a {type(other).__name__} as a number", "use numbers, parameters and states")
+        refuse(f"step uses a {type(other).__name__} as a number", "use numbers, parameters and states")
 
     def _op(self, op: str, *others: Any) -> Scalar:
         args = [self, *(self._lift(other) for other in others)]
@@ -177,53 +158,53 @@ class Scalar:
         name = getattr(func, "__name__", str(func))
         known = FUNCTIONS.get(name.strip("_") if name.startswith("__") else name)
         if known is None:
-            _refuse(f"step calls {name}()", f"use one of: {', '.join(sorted(FUNCTIONS))}")
+            refuse(f"step calls {name}()", f"use one of: {', '.join(sorted(FUNCTIONS))}")
         return _call(name, known, args, kwargs or {})
 
     def __getattr__(self, name: str) -> Any:
         known = FUNCTIONS.get(name)
         if known is None or name.startswith("__"):
             if name in ("shape", "device", "size", "ndim", "item", "numel", "data"):
-                _refuse(
+                refuse(
                     f"step reads .{name} of a value", "a step sees one neuron: write it as scalar equations"
                 )
             if not name.startswith("__"):
-                _refuse(f"step calls .{name}()", f"use one of: {', '.join(sorted(FUNCTIONS))}")
+                refuse(f"step calls .{name}()", f"use one of: {', '.join(sorted(FUNCTIONS))}")
             raise AttributeError(name)
         return lambda *args, **kwargs: _call(name, known, (self, *args), kwargs)
 
     @property
-    def dtype(self) -> _Dtype:
+    def dtype(self) -> Dtype:
         """A stand-in for the tensor's dtype, good for `.to(x.dtype)` alone."""
         return _DTYPE
 
     # -- what only a tensor program can do ------------------------------------------------------
 
     def __bool__(self) -> bool:
-        _refuse("step branches on a value (if, and, or, not, min, max)", "use torch.where(condition, a, b)")
+        refuse("step branches on a value (if, and, or, not, min, max)", "use torch.where(condition, a, b)")
 
     def __float__(self) -> float:
-        _refuse("step turns a value into a Python number", "use torch functions on it")
+        refuse("step turns a value into a Python number", "use torch functions on it")
 
     def __int__(self) -> int:
-        _refuse("step turns a value into a Python number", "use torch functions on it")
+        refuse("step turns a value into a Python number", "use torch functions on it")
 
     def __len__(self) -> int:
-        _refuse("step takes the length of a value", "a step sees one neuron: write it as scalar equations")
+        refuse("step takes the length of a value", "a step sees one neuron: write it as scalar equations")
 
     def __getitem__(self, index: Any) -> Any:
-        _refuse("step indexes a value", "a step sees one neuron: what mixes neurons is a layer")
+        refuse("step indexes a value", "a step sees one neuron: what mixes neurons is a layer")
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        _refuse("step writes into a value", "compute a new one with torch.where")
+        refuse("step writes into a value", "compute a new one with torch.where")
 
     def _in_place(self, other: Any) -> Any:
-        _refuse("step changes a value in place", "write v = v + x instead of v += x")
+        refuse("step changes a value in place", "write v = v + x instead of v += x")
 
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __iand__ = __ior__ = _in_place
 
     def __matmul__(self, other: Any) -> Any:
-        _refuse("step multiplies matrices", "what mixes neurons is a layer of spikeloom.nn")
+        refuse("step multiplies matrices", "what mixes neurons is a layer of spikeloom.nn")
 
     def __floordiv__(self, other: Any) -> Scalar:
         return (self / other)._op("floor")
@@ -235,13 +216,6 @@ class Scalar:
         return "<symbolic value>"
 
     __repr__ = __str__ = lambda self: "<symbolic value>"
-
-
-class _Dtype:
-    """Stands for 'the dtype of a value in step'."""
-
-
-_DTYPE = _Dtype()
 
 
 def _identity(op: str, nodes: list[Node]) -> Node | None:
@@ -262,10 +236,10 @@ def _is(node: Node, value: float) -> bool:
 def _call(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     for word in ("out", "dtype", "device", "inplace", "dim"):
         if kwargs.get(word):
-            _refuse(f"step calls {name}({word}=...)", f"leave {word} out")
+            refuse(f"step calls {name}({word}=...)", f"leave {word} out")
     scalar = next((a for a in (*args, *kwargs.values()) if isinstance(a, Scalar)), None)
     if scalar is None:
-        _refuse(f"step calls {name}() without a value", "pass a value of the step")
+        refuse(f"step calls {name}() without a value", "pass a value of the step")
     kwargs = {key: value for key, value in kwargs.items() if value is not None and value is not False}
     kwargs = {("a" if key in ("input", "self") else key): value for key, value in kwargs.items()}
     try:
@@ -274,102 +248,7 @@ def _call(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> An
     except TraceError:
         raise
     except TypeError as error:
-        _refuse(f"step calls {name}() with other arguments than are known ({error})", "use the plain form")
-
-
-def _unary(op: str) -> Callable[[Scalar], Scalar]:
-    return lambda a: a._op(op)
-
-
-def _binary(op: str) -> Callable[..., Scalar]:
-    def call(a: Scalar, other: Any, **alpha: Any) -> Scalar:
-        if alpha:
-            raise TypeError(f"{sorted(alpha)}")
-        return a._op(op, other)
-
-    return call
-
-
-def _where(condition: Scalar, a: Any = None, other: Any = None, **kwargs: Any) -> Scalar:
-    a = kwargs.pop("a", a)
-    return condition._op("where", a, other)
-
-
-def _clamp(a: Scalar, min: Any = None, max: Any = None) -> Scalar:
-    low = a if min is None else (a < min)._op("where", min, a)
-    return low if max is None else (low > max)._op("where", max, low)
-
-
-def _to(a: Scalar, dtype: Any = None) -> Scalar:
-    if dtype is None or isinstance(dtype, (_Dtype, Scalar)):
-        return Scalar(a.graph, a._number())
-    _refuse("step casts to a fixed dtype", "use .to(x.dtype)")
-
-
-def _boolean(a: Scalar) -> Scalar:
-    if not a.node.boolean:
-        _refuse("step casts a number to a fixed dtype", "use .to(x.dtype)")
-    return Scalar(a.graph, a._number())
-
-
-def _power(a: Scalar, exponent: Any) -> Scalar:
-    node = exponent.node if isinstance(exponent, Scalar) else None
-    return a ** (node.value if node is not None and node.op == "const" else exponent)
-
-
-def _softplus(a: Scalar) -> Scalar:
-    # ln(1 + e^a) without overflow, as max(a, 0) + ln(1 + e^-|a|)
-    return a._op("max", 0.0) + (1.0 + (-abs(a))._op("exp"))._op("log")
-
-
-def _constant(value: float) -> Callable[[Scalar], Scalar]:
-    return lambda a: a._lift(value)
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{
-        name: _unary(name)
-        for name in ("exp", "log", "tanh", "sigmoid", "sqrt", "floor", "round", "sin", "cos", "atan", "erf")
-    },
-    **{name: _unary("abs") for name in ("abs", "absolute")},
-    **{name: _unary("neg") for name in ("neg", "negative")},
-    **{name: _unary("not") for name in ("logical_not", "bitwise_not", "invert")},
-    **{name: _binary("and") for name in ("logical_and", "bitwise_and", "and")},
-    **{name: _binary("or") for name in ("logical_or", "bitwise_or", "or")},
-    **{name: (lambda a, other: a ^ other) for name in ("logical_xor", "bitwise_xor", "xor")},
-    **{name: _binary("add") for name in ("add", "radd")},
-    **{name: _binary("sub") for name in ("sub", "subtract")},
-    "rsub": lambda a, other: other - a,
-    **{name: _binary("mul") for name in ("mul", "multiply", "rmul")},
-    **{name: _binary("div") for name in ("div", "divide", "true_divide", "truediv")},
-    "rtruediv": lambda a, other: other / a,
-    **{name: _binary("max") for name in ("max", "maximum")},
-    **{name: _binary("min") for name in ("min", "minimum")},
-    **{name: _binary("lt") for name in ("lt", "less")},
-    **{name: _binary("le") for name in ("le", "less_equal")},
-    **{name: (lambda a, other: a > other) for name in ("gt", "greater")},
-    **{name: (lambda a, other: a >= other) for name in ("ge", "greater_equal")},
-    "eq": _binary("eq"),
-    **{name: (lambda a, other: a != other) for name in ("ne", "not_equal")},
-    "pow": _power,
-    "square": lambda a: a * a,
-    "reciprocal": lambda a: 1.0 / a,
-    "rsqrt": lambda a: 1.0 / a._op("sqrt"),
-    "where": _where,
-    **dict.fromkeys(("clamp", "clip"), _clamp),
-    **{name: (lambda a, min: _clamp(a, min, None)) for name in ("clamp_min", "clip_min")},
-    **{name: (lambda a, max: _clamp(a, None, max)) for name in ("clamp_max", "clip_max")},
-    "relu": lambda a: (a > 0)._op("where", a, 0.0),
-    "leaky_relu": lambda a, negative_slope=0.01: (a > 0)._op("where", a, a * negative_slope),
-    "softplus": _softplus,
-    "sign": lambda a: (a > 0)._op("where", 1.0, (a < 0)._op("where", -1.0, 0.0)),
-    "heaviside": lambda a, values: (a._op("eq", 0.0))._op("where", values, (a > 0)),
-    "detach": _unary("detach"),
-    **dict.fromkeys(("float", "double", "half", "bfloat16"), _boolean),
-    **dict.fromkeys(("to", "type_as"), _to),
-    "zeros_like": _constant(0.0),
-    "ones_like": _constant(1.0),
-}
+        refuse(f"step calls {name}() with other arguments than are known ({error})", "use the plain form")
 
 
 def surrogate_node(value: Scalar, u: Scalar, derivative: Scalar) -> Scalar:

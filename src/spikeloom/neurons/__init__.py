@@ -1,12 +1,13 @@
 """What a neuron is: its equations, one small file a family."""
 
 from .adaptive import ALIF, AdLIF
-from .base import Neuron, param
+from .base import Neuron
 from .biological import NoisyLIF, RefractoryLIF
 from .gated import CLIF, GLIF, KLIF
 from .graded import ILIF, LIAF, TernaryLIF
 from .integrate import IF, LI, LIF, PLIF
 from .nonlinear import EIF, QIF, AdEx, Izhikevich
+from .param import param
 from .resonate import ResonateFire
 from .synaptic import CubaLIF, Synaptic
 

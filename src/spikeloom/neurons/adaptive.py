@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Value, param
 from .firing import Firing, Reset
+from .param import Value, param
 
 
 class ALIF(Firing):

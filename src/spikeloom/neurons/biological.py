@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Value, param
 from .firing import Leaky
+from .param import Value, param
 
 
 class RefractoryLIF(Leaky):

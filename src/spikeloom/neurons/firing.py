@@ -12,7 +12,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..surrogate import Surrogate
-from .base import Neuron, Value, param
+from .base import Neuron
+from .param import Value, param
 
 Reset = Literal["hard", "soft"]
 

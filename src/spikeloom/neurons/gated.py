@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Neuron, Value, param
+from .base import Neuron
 from .firing import Leaky
+from .param import Value, param
 
 
 class KLIF(Leaky):

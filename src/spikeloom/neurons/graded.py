@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..surrogate import MultiLevel, Surrogate
-from .base import Neuron, Value, param
+from .base import Neuron
 from .firing import Leaky
+from .param import Value, param
 
 
 class LIAF(Leaky):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..surrogate import ATan
-from .base import Value, param
 from .firing import Firing, Reset
+from .param import Value, param
 
 
 class Upswing(Firing):

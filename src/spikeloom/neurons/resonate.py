@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Value, param
 from .firing import Firing
+from .param import Value, param
 
 
 class ResonateFire(Firing):
