@@ -107,12 +107,24 @@ def test_kernel_equals_truth(case: dict[str, Any]) -> None:
     check(case)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("neuron", NEURONS)
-def test_kernel_equals_truth_full(neuron: str) -> None:
-    axes = AXES | {"neuron": (neuron,), "steps": (1, 63)}
+def full(neuron: str, **fewer: Any) -> None:
+    """Check the product of all options of a neuron, or of `fewer` of some."""
+    count = len(list(NEURONS[neuron].variants()))
+    axes = AXES | {"neuron": (neuron,), "variant": range(count), "steps": (1, 63), **fewer}
     for case in product(axes):
         check(case)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_every_neuron_in_full(neuron: str) -> None:
+    full(neuron, surrogate=("ATan", "MultiLevel"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_every_surrogate_in_full(surrogate: str) -> None:
+    full("LIF", surrogate=(surrogate,))
 
 
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=4)

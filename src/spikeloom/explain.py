@@ -18,7 +18,8 @@ from .nn import Recurrent
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("layer", "neuron", "T x neurons", "dtype", "backend", "why", "kept, B a neuron-step")
+COLUMNS = ("layer", "neuron", "T x neurons", "dtype", "backend", "why", "B kept")
+CAPTION = "B kept: bytes that autograd keeps for the backward pass, a neuron and step"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Explanation:
         """Return the rows as a rich table."""
         from rich.table import Table
 
-        table = Table()
+        table = Table(caption=CAPTION)
         for column in COLUMNS:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column not in ("layer", "neuron", "why"))
         for row in self.rows:
             size, kept = f"{row.steps} x {row.neurons}", f"{row.bytes_per_neuron_step:.1f}"
             table.add_row(row.layer, row.neuron, size, row.dtype, row.backend, row.why, kept)

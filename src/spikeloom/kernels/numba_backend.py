@@ -67,6 +67,16 @@ def _toolchain() -> str:
 _compiling = threading.Lock()
 
 
+def _unlock() -> None:
+    """A child forked while another thread compiles would wait for it for ever."""
+    global _compiling
+    _compiling = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
 @functools.cache
 def program_of(text: str) -> Program:
     """Return the program of a text."""
