@@ -186,37 +186,28 @@ def _leaves(spec: Spec) -> dict[tuple[str, int], str]:
     return names | {("grad", 0): "g_j"} | {("grad", 1 + i): f"gv{i}_j" for i in range(spec.states)}
 
 
-def _start(spec: Spec, row: str) -> list[str]:
-    """Return the lines that put the initial states into the rows named by `row`."""
-    lines = []
+def _start(spec: Spec) -> list[str]:
+    """Return the lines that put the initial states into the rows `r0 ...`."""
+    given, own = [], []
     for i, slot in enumerate(spec.program.init):
         value = f"row_load(row_s{slot}, j)" if spec.kinds[slot] == "v" else f"s{slot}"
-        lines += [
-            "if given:",
-            "    for j in range(n):",
-            f"        row_store({row.format(i)}, j, far_load(given{i} + a * WORD, j))",
-            "else:",
-            "    for j in range(n):",
-            f"        row_store({row.format(i)}, j, {value})",
-        ]
-    return lines
+        given.append(f"row_store(r{i}, j, far_load(given{i} + a * WORD, j))")
+        own.append(f"row_store(r{i}, j, {value})")
+    return ["if given:", *_indent(_each("n", given)), "else:", *_indent(_each("n", own))]
 
 
-def _advance(spec: Spec, body: _Body, steps: Sequence[Node], reads: list[str], into: str) -> list[str]:
-    """Return a loop over the block that takes the states in the rows `r0 ...` one step on, to rows `into`."""
-    outputs = steps[1:]
-    lines, results = body.lines(outputs, _leaves(spec))
+def _pointers(spec: Spec) -> list[str]:
+    """Return where the inputs' rows of step t begin."""
+    return [f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)]
+
+
+def _values(spec: Spec, reads: list[str]) -> list[str]:
+    """Return the lines that read, for neuron j, the inputs, the states (in rows `r0 ...`) and the slots."""
     return [
-        *(f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)),
-        "for j in range(n):",
-        *_indent([
-            *(f"x{i}_j = at_x{i}(p{i}, j)" for i in range(spec.program.inputs)),
-            *(f"v{i}_j = row_load(r{i}, j)" for i in range(spec.states)),
-            *reads,
-            *lines,
-            *(f"row_store({into.format(i)}, j, {name})" for i, name in enumerate(results)),
-        ]),
-    ]  # fmt: skip
+        *(f"x{i}_j = at_x{i}(p{i}, j)" for i in range(spec.program.inputs)),
+        *(f"v{i}_j = row_load(r{i}, j)" for i in range(spec.states)),
+        *reads,
+    ]
 
 
 def _forward(spec: Spec) -> list[str]:
@@ -232,16 +223,14 @@ def _forward(spec: Spec) -> list[str]:
         *fills,
         # the final states, where wanted, are the rows themselves
         *(f"r{i} = final{i} + a * WORD if final else scratch + {row + i} * pitch" for i in states),
-        *_start(spec, "r{}"),
+        *_start(spec),
         "for t in range(T):",
         *_indent([
-            *(f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)),
+            *_pointers(spec),
             "q = out + (t * out_stride + a) * SIZE",
             "for j in range(n):",
             *_indent([
-                *(f"x{i}_j = at_x{i}(p{i}, j)" for i in range(spec.program.inputs)),
-                *(f"v{i}_j = row_load(r{i}, j)" for i in states),
-                *reads,
+                *_values(spec, reads),
                 *lines,
                 f"at_out(q, j, {results[0]})",
                 *(f"row_store(r{i}, j, {results[1 + i]})" for i in states),
@@ -286,57 +275,70 @@ def _backward(spec: Spec) -> list[str]:
         *_each("width", [f"wide_store(row_w{i}, j, 0.0)" for i in slots if spec.kinds[i] == "s"]),
     ]
     count = len(states)
-    first = [f"r{i} = segment + {i} * pitch" for i in states]
-    at_k = [f"r{i} = segment + (k * {count} + {i}) * pitch" for i in states]
-    copy_up = [f"row_store(checks + (b * {count} + {i}) * pitch, j, row_load(r{i}, j))" for i in states]
-    copy_down = [f"row_store(r{i}, j, row_load(checks + (b * {count} + {i}) * pitch, j))" for i in states]
+    at_k = [f"r{i} = segment + ((k & mask) * {count} + {i}) * pitch" for i in states]
+    ahead, advanced = body.lines(steps[1:], _leaves(spec))
+    check, row_0, row_1 = (
+        "checks + (b * {} + {}) * pitch",
+        "segment + {1} * pitch",
+        "segment + ({0} + {1}) * pitch",
+    )
+
+    def copied(source: str, target: str) -> list[str]:
+        names = [(source.format(count, i), target.format(count, i)) for i in states]
+        return _each("n", [f"row_store({into}, j, row_load({of}, j))" for of, into in names])
+
     from_final = [f"grad_store(row_gv{i}, j, far_load(gfinal{i} + a * WORD, j))" for i in states]
     block = [
         "n = min(width, stop - a)",
         *fills,
-        *first,
-        *_start(spec, "r{}"),
-        "if segments > 1:",
-        *_indent([
-            "for b in range(segments):",
-            *_indent([
-                *_each("n", copy_up),
-                "if b < segments - 1:",
-                *_indent(["for t in range(b * span, (b + 1) * span):",
-                          *_indent(_advance(spec, body, steps, reads, "r{}"))]),
-            ]),
-        ]),
+        *(f"r{i} = segment + {i} * pitch" for i in states),
+        *_start(spec),
         *_each("n", [f"acc_store(row_a{i}, j, F(0.0))" for i in slots]),
         "if gfinal:",
         *_indent(_each("n", from_final)),
         "else:",
         *_indent(_each("n", [f"grad_store(row_gv{i}, j, F(0.0))" for i in states])),
-        "for b in range(segments - 1, -1, -1):",
+        # first sweep over all segments but the last, keeping the states that each begins with; then take the
+        # segments from the last: recompute the states of each, and walk back
+        "for i in range(2 * segments - 1):",
         *_indent([
+            "sweep = i < segments - 1",
+            "b = i if sweep else 2 * segments - 2 - i",
             "first = b * span",
             "last = min(T, first + span)",
-            "if segments > 1:",
-            *_indent([*first, *_each("n", copy_down)]),
-            "for t in range(first, last - 1):",
+            "if sweep:",
+            *_indent(copied(row_0, check)),
+            "elif b < segments - 1:",
+            *_indent(copied(check, row_0)),
+            # a sweep takes turns with two rows
+            "mask = 1 if sweep else -1",
+            "for t in range(first, last if sweep else last - 1):",
             *_indent([
                 "k = t - first",
                 *at_k,
-                *_advance(spec, body, steps, reads, f"r{{}} + {count} * pitch"),
+                *(f"to{i} = segment + (((k + 1) & mask) * {count} + {i}) * pitch" for i in states),
+                *_pointers(spec),
+                "for j in range(n):",
+                *_indent([
+                    *_values(spec, reads),
+                    *ahead,
+                    *(f"row_store(to{i}, j, {name})" for i, name in enumerate(advanced)),
+                ]),
             ]),
+            "if sweep:",
+            *_indent(["if (last - first) & 1:", *_indent(copied(row_1, row_0)), "continue"]),
             "for t in range(last - 1, first - 1, -1):",
             *_indent([
                 "k = t - first",
                 *at_k,
-                *(f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)),
+                *_pointers(spec),
                 "pg = g + (t * g_stride + a) * SIZE",
                 *(f"q{i} = gx{i} + (t * gx{i}_stride + a) * SIZE" for i in inputs),
                 "for j in range(n):",
                 *_indent([
-                    *(f"x{i}_j = at_x{i}(p{i}, j)" for i in range(spec.program.inputs)),
-                    *(f"v{i}_j = row_load(r{i}, j)" for i in states),
+                    *_values(spec, reads),
                     *(f"gv{i}_j = grad_load(row_gv{i}, j)" for i in states),
                     "g_j = at_g(pg, j)",
-                    *reads,
                     *lines,
                     *(f"at_gx{i}(q{i}, j, {name})" for i, name in zip(inputs, of_inputs, strict=True)),
                     *(f"grad_store(row_gv{i}, j, {name})" for i, name in enumerate(of_states)),
@@ -377,23 +379,22 @@ def _finish(spec: Spec) -> list[str]:
         "elif not given:",
         *_indent(_each("n", to_slots)),
     ]
-    for i in spec.wanted_slots:
-        if spec.kinds[i] == "v":
-            lines.append(f"spread(row_a{i}, gs{i}, a, n, s{i}_inner, s{i}_count)")
-        else:
-            add = f"wide_store(row_w{i}, j, wide_load(row_w{i}, j) + acc_load(row_a{i}, j))"
-            lines += _each("n", [add])
-    return lines
+    vectors = [i for i in spec.wanted_slots if spec.kinds[i] == "v"]
+    lines += [f"spread(row_a{i}, gs{i}, a, n, s{i}_inner, s{i}_count)" for i in vectors]
+    scalars = [i for i in spec.wanted_slots if spec.kinds[i] == "s"]
+    return [
+        *lines,
+        *_each(
+            "n", [f"wide_store(row_w{i}, j, wide_load(row_w{i}, j) + acc_load(row_a{i}, j))" for i in scalars]
+        ),
+    ]
 
 
 def _totals(spec: Spec) -> list[str]:
     """Return what ends the kernel: each scalar slot's one sum."""
-    lines = []
-    for i in spec.wanted_slots:
-        if spec.kinds[i] == "s":
-            lines += [
-                f"total{i} = 0.0",
-                *_each("width", [f"total{i} += wide_load(row_w{i}, j)"]),
-                f"wide_store(gs{i}, 0, total{i})",
-            ]
-    return lines
+    scalars = [i for i in spec.wanted_slots if spec.kinds[i] == "s"]
+    return [
+        *(f"total{i} = 0.0" for i in scalars),
+        *_each("width", [f"total{i} += wide_load(row_w{i}, j)" for i in scalars]),
+        *(f"wide_store(gs{i}, 0, total{i})" for i in scalars),
+    ]

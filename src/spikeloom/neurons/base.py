@@ -363,7 +363,15 @@ class Neuron(nn.Module, metaclass=_Sealed):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         for name, known in self._params.items():
             if isinstance(state_dict.get(prefix + name), Tensor):
-                known.check(type(self).__name__, prefix + name, state_dict[prefix + name])
+                try:
+                    known.check(type(self).__name__, prefix + name, state_dict[prefix + name])
+                except ValueError as error:
+                    if isinstance(getattr(self, name), nn.Parameter):
+                        error.add_note(
+                            "Training can take a learnable value out of its bounds; clamp it after each "
+                            "step, or learn it through a function that keeps them, as PLIF does."
+                        )
+                    raise
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _names(self) -> list[str]:
