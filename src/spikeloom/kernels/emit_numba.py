@@ -277,21 +277,19 @@ def _backward(spec: Spec) -> list[str]:
     count = len(states)
     at_k = [f"r{i} = segment + ((k & mask) * {count} + {i}) * pitch" for i in states]
     ahead, advanced = body.lines(steps[1:], _leaves(spec))
-    check, row_0, row_1 = (
-        "checks + (b * {} + {}) * pitch",
-        "segment + {1} * pitch",
-        "segment + ({0} + {1}) * pitch",
-    )
+    check = [f"checks + (b * {count} + {i}) * pitch" for i in states]
+    row_0 = [f"segment + {i} * pitch" for i in states]
+    row_1 = [f"segment + ({count} + {i}) * pitch" for i in states]
 
-    def copied(source: str, target: str) -> list[str]:
-        names = [(source.format(count, i), target.format(count, i)) for i in states]
-        return _each("n", [f"row_store({into}, j, row_load({of}, j))" for of, into in names])
+    def copied(source: list[str], target: list[str]) -> list[str]:
+        pairs = zip(source, target, strict=True)
+        return _each("n", [f"row_store({into}, j, row_load({of}, j))" for of, into in pairs])
 
     from_final = [f"grad_store(row_gv{i}, j, far_load(gfinal{i} + a * WORD, j))" for i in states]
     block = [
         "n = min(width, stop - a)",
         *fills,
-        *(f"r{i} = segment + {i} * pitch" for i in states),
+        *(f"r{i} = {row}" for i, row in enumerate(row_0)),
         *_start(spec),
         *_each("n", [f"acc_store(row_a{i}, j, F(0.0))" for i in slots]),
         "if gfinal:",
