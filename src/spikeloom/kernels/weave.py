@@ -50,7 +50,7 @@ def weave(
         sizes = len(inputs), len(tensors)
         out, *last = _Weave.apply(program, kinds, numbers, final, sizes, *every)
         return out, last
-    return _forward(program, inputs, tensors, states, kinds, numbers, final)
+    return run_forward(program, inputs, tensors, states, kinds, numbers, final)
 
 
 def _slots(kinds: str, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[float | Tensor]:
@@ -58,7 +58,7 @@ def _slots(kinds: str, tensors: Sequence[Tensor], numbers: Sequence[float]) -> l
     return [next(t) if kind == "t" else next(n) for kind in kinds]
 
 
-def _forward(
+def run_forward(
     program: str,
     inputs: Sequence[Tensor],
     tensors: Sequence[Tensor],
@@ -67,12 +67,13 @@ def _forward(
     numbers: Sequence[float],
     final: bool,
 ) -> tuple[Tensor, list[Tensor]]:
+    """Run the kernel alone, without autograd."""
     from . import numba_backend
 
     return numba_backend.forward(program, inputs, _slots(kinds, tensors, numbers), states, final)
 
 
-def _backward(
+def run_backward(
     program: str,
     grads: Sequence[Tensor | None],
     inputs: Sequence[Tensor],
@@ -145,7 +146,7 @@ class _Weave(torch.autograd.Function):
         ctx.given = program, kinds, numbers, sizes
         ctx.save_for_backward(*every)
         ctx.set_materialize_grads(False)
-        out, last = _forward(program, every[:a], every[a : a + b], every[a + b :], kinds, numbers, final)
+        out, last = run_forward(program, every[:a], every[a : a + b], every[a + b :], kinds, numbers, final)
         return out, *last
 
     @staticmethod
@@ -156,7 +157,9 @@ class _Weave(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             result = _differentiable_backward(program, grads, every, (a, b), kinds, numbers, needs)
             return (None,) * 5 + tuple(result)
-        result = _backward(program, grads, every[:a], every[a : a + b], every[a + b :], kinds, numbers, needs)
+        result = run_backward(
+            program, grads, every[:a], every[a : a + b], every[a + b :], kinds, numbers, needs
+        )
         return (None,) * 5 + tuple(result)
 
 
@@ -173,7 +176,7 @@ def _weave_op(
     numbers: Sequence[float],
     final: bool,
 ) -> list[Tensor]:
-    out, last = _forward(program, inputs, tensors, states, kinds, numbers, final)
+    out, last = run_forward(program, inputs, tensors, states, kinds, numbers, final)
     return [out, *last]
 
 
@@ -205,7 +208,7 @@ def _weave_backward_op(
     numbers: Sequence[float],
     needs: Sequence[bool],
 ) -> list[Tensor]:
-    result = _backward(program, grads, inputs, tensors, states, kinds, numbers, needs)
+    result = run_backward(program, grads, inputs, tensors, states, kinds, numbers, needs)
     return [r if r is not None else grads[0].new_empty(0) for r in result]
 
 
