@@ -11,11 +11,10 @@ slots): `spec.Spec.ints` names them in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
+from .body import Body, Leaves, indent
 from .grad import differentiate
-from .graph import Graph, Node
-from .ops import OPS, is_boolean
+from .graph import Graph
+from .ops import is_boolean
 from .spec import Spec
 
 HEADER = '''"""Made by spikeloom from a neuron's equations; safe to delete."""
@@ -91,48 +90,6 @@ def spread(row, values, start, n, inner, count):
 FIRST_TENSOR_SCOPE = 5
 
 
-class _Body:
-    """Turns graph nodes into lines of source."""
-
-    def __init__(self, constants: dict[str, str], real: str) -> None:
-        self.constants, self.bits = constants, real[-2:]
-
-    def lines(
-        self, outputs: Sequence[Node], leaves: dict[tuple[str, int], str]
-    ) -> tuple[list[str], list[str]]:
-        """Return assignments that compute `outputs`, and the names of the results."""
-        names: dict[int, str] = {}
-        lines: list[str] = []
-        for node in self._live(outputs):
-            if node.op == "const":
-                value = f"float('{node.value!r}')" if "n" in repr(node.value) else repr(node.value)
-                names[id(node)] = self.constants.setdefault(f"F({value})", f"c{len(self.constants)}")
-            elif node.is_leaf:
-                names[id(node)] = leaves[node.op, int(node.value)]
-            else:
-                args = [names.get(id(arg), "None") for arg in node.args]
-                name = names[id(node)] = f"n{len(lines)}"
-                lines.append(f"{name} = {OPS[node.op].numba.format(*args, bits=self.bits)}")
-        return lines, [names[id(node)] for node in outputs]
-
-    @staticmethod
-    def _live(outputs: Sequence[Node]) -> list[Node]:
-        """Return what must be computed, in order: of a spike its value, not its derivative."""
-        live: list[Node] = []
-        seen: set[int] = set()
-
-        def visit(node: Node) -> None:
-            if id(node) not in seen:
-                seen.add(id(node))
-                for arg in node.args[:1] if node.op == "surrogate" else node.args:
-                    visit(arg)
-                live.append(node)
-
-        for node in outputs:
-            visit(node)
-        return live
-
-
 def emit(spec: Spec) -> str:
     """Return the source of a module whose function `kernel(ints, floats)` is the kernel."""
     size = {"float64": 8, "float32": 4}.get(spec.storage, 2)
@@ -147,10 +104,6 @@ def emit(spec: Spec) -> str:
     return "\n".join([*text, "", "", *body, ""])
 
 
-def _indent(lines: Iterable[str], by: int = 1) -> list[str]:
-    return ["    " * by + line for line in lines]
-
-
 def _open(spec: Spec, constants: dict[str, str]) -> list[str]:
     """Return the kernel's head: its arguments by name."""
     lines = [f"{name} = ints[{i}]" for i, name in enumerate(spec.ints)]
@@ -160,7 +113,7 @@ def _open(spec: Spec, constants: dict[str, str]) -> list[str]:
     return [
         '@njit("void(int64[::1], float64[::1])", nogil=True, cache=True, error_model="numpy")',
         "def kernel(ints, floats):",
-        *_indent([*lines, "pitch = width * WORD"]),
+        *indent([*lines, "pitch = width * WORD"]),
     ]
 
 
@@ -178,7 +131,7 @@ def _slot_rows(spec: Spec) -> tuple[list[str], list[str], int]:
     return fills, reads, row
 
 
-def _leaves(spec: Spec) -> dict[tuple[str, int], str]:
+def _leaves(spec: Spec) -> Leaves:
     """Return the names by which a body reads inputs, states, slots and gradients."""
     names = {("input", i): f"x{i}_j" for i in range(spec.program.inputs)}
     names |= {("state", i): f"v{i}_j" for i in range(spec.states)}
@@ -193,7 +146,7 @@ def _start(spec: Spec) -> list[str]:
         value = f"row_load(row_s{slot}, j)" if spec.kinds[slot] == "v" else f"s{slot}"
         given.append(f"row_store(r{i}, j, far_load(given{i} + a * WORD, j))")
         own.append(f"row_store(r{i}, j, {value})")
-    return ["if given:", *_indent(_each("n", given)), "else:", *_indent(_each("n", own))]
+    return ["if given:", *indent(_each("n", given)), "else:", *indent(_each("n", own))]
 
 
 def _pointers(spec: Spec) -> list[str]:
@@ -213,8 +166,7 @@ def _values(spec: Spec, reads: list[str]) -> list[str]:
 def _forward(spec: Spec) -> list[str]:
     graph = Graph()
     steps = spec.program.step.load(graph, is_boolean)
-    constants: dict[str, str] = {}
-    body = _Body(constants, spec.real)
+    body = Body("numba", spec.real, "F({})")
     fills, reads, row = _slot_rows(spec)
     lines, results = body.lines(steps, _leaves(spec))
     states = range(spec.states)
@@ -225,11 +177,11 @@ def _forward(spec: Spec) -> list[str]:
         *(f"r{i} = final{i} + a * WORD if final else scratch + {row + i} * pitch" for i in states),
         *_start(spec),
         "for t in range(T):",
-        *_indent([
+        *indent([
             *_pointers(spec),
             "q = out + (t * out_stride + a) * SIZE",
             "for j in range(n):",
-            *_indent([
+            *indent([
                 *_values(spec, reads),
                 *lines,
                 f"at_out(q, j, {results[0]})",
@@ -237,7 +189,7 @@ def _forward(spec: Spec) -> list[str]:
             ]),
         ]),
     ]  # fmt: skip
-    return [*_open(spec, constants), "    for a in range(start, stop, width):", *_indent(block, 2)]
+    return [*_open(spec, body.constants), "    for a in range(start, stop, width):", *indent(block, 2)]
 
 
 def _backward(spec: Spec) -> list[str]:
@@ -252,8 +204,7 @@ def _backward(spec: Spec) -> list[str]:
         *(graph.leaf("param", i) for i in slots),
     ]
     gradients = differentiate(graph, steps, cotangents, wrt)
-    constants: dict[str, str] = {}
-    body = _Body(constants, spec.real)
+    body = Body("numba", spec.real, "F({})")
     fills, reads, row = _slot_rows(spec)
     lines, results = body.lines(gradients, _leaves(spec))
     of_states, rest = results[: len(states)], results[len(states) :]
@@ -293,47 +244,47 @@ def _backward(spec: Spec) -> list[str]:
         *_start(spec),
         *_each("n", [f"acc_store(row_a{i}, j, F(0.0))" for i in slots]),
         "if gfinal:",
-        *_indent(_each("n", from_final)),
+        *indent(_each("n", from_final)),
         "else:",
-        *_indent(_each("n", [f"grad_store(row_gv{i}, j, F(0.0))" for i in states])),
+        *indent(_each("n", [f"grad_store(row_gv{i}, j, F(0.0))" for i in states])),
         # first sweep over all segments but the last, keeping the states that each begins with; then take the
         # segments from the last: recompute the states of each, and walk back
         "for i in range(2 * segments - 1):",
-        *_indent([
+        *indent([
             "sweep = i < segments - 1",
             "b = i if sweep else 2 * segments - 2 - i",
             "first = b * span",
             "last = min(T, first + span)",
             "if sweep:",
-            *_indent(copied(row_0, check)),
+            *indent(copied(row_0, check)),
             "elif b < segments - 1:",
-            *_indent(copied(check, row_0)),
+            *indent(copied(check, row_0)),
             # a sweep takes turns with two rows
             "mask = 1 if sweep else -1",
             "for t in range(first, last if sweep else last - 1):",
-            *_indent([
+            *indent([
                 "k = t - first",
                 *at_k,
                 *(f"to{i} = segment + (((k + 1) & mask) * {count} + {i}) * pitch" for i in states),
                 *_pointers(spec),
                 "for j in range(n):",
-                *_indent([
+                *indent([
                     *_values(spec, reads),
                     *ahead,
                     *(f"row_store(to{i}, j, {name})" for i, name in enumerate(advanced)),
                 ]),
             ]),
             "if sweep:",
-            *_indent(["if (last - first) & 1:", *_indent(copied(row_1, row_0)), "continue"]),
+            *indent(["if (last - first) & 1:", *indent(copied(row_1, row_0)), "continue"]),
             "for t in range(last - 1, first - 1, -1):",
-            *_indent([
+            *indent([
                 "k = t - first",
                 *at_k,
                 *_pointers(spec),
                 "pg = g + (t * g_stride + a) * SIZE",
                 *(f"q{i} = gx{i} + (t * gx{i}_stride + a) * SIZE" for i in inputs),
                 "for j in range(n):",
-                *_indent([
+                *indent([
                     *_values(spec, reads),
                     *(f"gv{i}_j = grad_load(row_gv{i}, j)" for i in states),
                     "g_j = at_g(pg, j)",
@@ -348,17 +299,17 @@ def _backward(spec: Spec) -> list[str]:
         *_finish(spec),
     ]  # fmt: skip
     return [
-        *_open(spec, constants),
-        *_indent(rows),
+        *_open(spec, body.constants),
+        *indent(rows),
         "    for a in range(start, stop, width):",
-        *_indent(block, 2),
-        *_indent(_totals(spec)),
+        *indent(block, 2),
+        *indent(_totals(spec)),
         "    return",
     ]
 
 
 def _each(bound: str, lines: list[str]) -> list[str]:
-    return [f"for j in range({bound}):", *_indent(lines)] if lines else ["pass"]
+    return [f"for j in range({bound}):", *indent(lines)] if lines else ["pass"]
 
 
 def _finish(spec: Spec) -> list[str]:
@@ -371,11 +322,9 @@ def _finish(spec: Spec) -> list[str]:
     ]
     lines = [
         "if ggiven:",
-        *_indent(
-            _each("n", [f"far_store(ggiven{i} + a * WORD, j, grad_load(row_gv{i}, j))" for i in states])
-        ),
+        *indent(_each("n", [f"far_store(ggiven{i} + a * WORD, j, grad_load(row_gv{i}, j))" for i in states])),
         "elif not given:",
-        *_indent(_each("n", to_slots)),
+        *indent(_each("n", to_slots)),
     ]
     vectors = [i for i in spec.wanted_slots if spec.kinds[i] == "v"]
     lines += [f"spread(row_a{i}, gs{i}, a, n, s{i}_inner, s{i}_count)" for i in vectors]
