@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import os
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import pool
+from . import pool, source
 from .eager import compute_dtype
 from .emit_numba import emit
 from .graph import Program
@@ -31,30 +28,6 @@ SERIAL = 256 * 1024
 """Neuron-steps below which waking another thread costs more than it brings."""
 LANES = 4
 """Ranges of neurons a thread, so that a thread that is held up leaves its ranges to the others."""
-
-
-def cache_folder() -> Path:
-    """Return where compiled kernels are kept: `$SPIKELOOM_CACHE`, or the user's cache folder."""
-    given = os.environ.get("SPIKELOOM_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "spikeloom" / "kernels"
-
-
-@functools.cache
-def _writable_cache() -> Path:
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        from ..announce import announce
-
-        announce(f"kernels are compiled anew in each process: {folder} cannot be written ({error}); "
-                 "set SPIKELOOM_CACHE to a folder that can")  # fmt: skip
-        return Path(tempfile.mkdtemp(prefix="spikeloom-"))
 
 
 @functools.cache
@@ -85,26 +58,15 @@ def program_of(text: str) -> Program:
 
 @functools.lru_cache(maxsize=4096)
 def compile_kernel(
-    text: str, backward: bool, storage: str, kinds: str, needs: tuple[bool, ...]
+    program: str, backward: bool, storage: str, kinds: str, needs: tuple[bool, ...]
 ) -> tuple[Spec, Kernel]:
     """Return a kernel, compiled or from disk."""
-    spec = Spec(program_of(text), backward, storage, kinds, needs)
-    source = emit(spec)
-    digest = hashlib.sha256((source + _toolchain()).encode()).hexdigest()[:24]
+    spec = Spec(program_of(program), backward, storage, kinds, needs)
+    text = emit(spec)
+    digest = hashlib.sha256((text + _toolchain()).encode()).hexdigest()[:24]
     name = f"spikeloom_{'backward' if backward else 'forward'}_{digest}"
     with _compiling:
-        path = _writable_cache() / f"{name}.py"
-        if not path.exists():
-            # Numba keeps machine code beside a file, and drops it when the file changes: write it once
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-                file.write(source)
-            os.replace(file.name, path)
-        module_spec = importlib.util.spec_from_file_location(name, path)
-        assert module_spec is not None
-        assert module_spec.loader is not None
-        module = importlib.util.module_from_spec(module_spec)
-        sys.modules[name] = module
-        module_spec.loader.exec_module(module)
+        module = source.load(name, text)
     return spec, module.kernel
 
 
