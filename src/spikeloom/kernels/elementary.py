@@ -1,6 +1,6 @@
 """The elementary functions of kernels: polynomials in fp32, which LLVM vectorises; libm in fp64.
 
-The polynomials were fitted here, in the minimax sense, and have no branch. None uses fused multiply-add,
+The functions have no branch, and their polynomials are in `polynomials.py`. None uses fused multiply-add,
 so that a recomputed value is bit for bit the first one.
 
 Every compiled function here has a name of its own for each meaning. Numba names machine code by function
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
+from . import polynomials as fitted
 from .simd import absolute, bits, floor, from_bits, nearest, select, smaller
 
 
@@ -27,31 +28,18 @@ def _f32(*values: float) -> tuple[Any, ...]:
 
 
 ZERO, HALF, ONE, TWO = _f32(0.0, 0.5, 1.0, 2.0)
-LOG2E, LN2_HIGH, LN2_LOW = _f32(1.4426950408889634, 0.693359375, -2.12194440054690583e-4)
-EXP_LOW, EXP_HIGH = _f32(-86.98998, 88.8)
-E0, E1, E2, E3, E4 = _f32(
-    0.4999999345322536, 0.16666520694065215, 0.04166838700316832, 0.00836870942917938, 0.00138146328774828
-)
-TANH_SPLIT = _f32(0.625)[0]
-H0, H1, H2, H3, H4 = _f32(
-    -0.3333328393289902, 0.13331491444443938, -0.05374350889795397, 0.02065061764169591, -0.00571707503558515
-)
+LOG2E, LN2_HIGH, LN2_LOW = _f32(fitted.LOG2E, fitted.LN2_HIGH, fitted.LN2_LOW)
+EXP_LOW, EXP_HIGH = _f32(*fitted.EXP_RANGE)
+E0, E1, E2, E3, E4 = _f32(*fitted.EXP)
+TANH_SPLIT = _f32(fitted.TANH_SPLIT)[0]
+H0, H1, H2, H3, H4 = _f32(*fitted.TANH)
 TINY, LIFT, LIFTED = _f32(1.1754943508222875e-38, 8388608.0, 23.0)
 NAN, INFINITY = _f32(math.nan, math.inf)
-L0, L1, L2, L3, L4, L5, L6, L7, L8 = _f32(
-    0.3333331260270399, -0.25000009565919606, 0.20002118696182022, -0.16667997447717448, 0.14219553156004472,
-    -0.12405564798893648, 0.11888133058871572, -0.11675769945685047, 0.06746838471065537,
-)  # fmt: skip
-R0, R1, R2, R3, R4, R5, R6 = _f32(
-    1.1283791659137508, -0.3761262713597478, 0.11283600176339442, -0.026854444594707511,
-    0.0051895353438694159, -0.00080208413147795667, 0.000078891196359380267,
-)  # fmt: skip
-C0, C1, C2, C3, C4, C5, C6, C7, C8 = _f32(
-    2.0132414674201016e-04, -1.1296551136179642, -0.63303035903989968, -0.10868042110279548,
-    0.025429354221690358, -0.0043213719434068935, 4.7903393674268913e-04, -2.8479934723464181e-05,
-    5.2322272509755457e-07,
-)  # fmt: skip
-ERF_ONE = _f32(4.0)[0]
+SQRT_HALF_BITS = np.int32(fitted.SQRT_HALF_BITS)
+L0, L1, L2, L3, L4, L5, L6, L7, L8 = _f32(*fitted.LOG)
+R0, R1, R2, R3, R4, R5, R6 = _f32(*fitted.ERF_NEAR)
+C0, C1, C2, C3, C4, C5, C6, C7, C8 = _f32(*fitted.ERF_FAR)
+ERF_ONE = _f32(fitted.ERF_ONE)[0]
 
 
 @njit(error_model="numpy")
@@ -74,7 +62,7 @@ def log32(x):
     # x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2))
     small = x < TINY
     y = select(small, x * LIFT, x)
-    offset = types.int32(0x3F3504F3)  # sqrt(1/2)
+    offset = SQRT_HALF_BITS
     i = bits(y) - offset
     e = i >> types.int32(23)
     f = from_bits((i & types.int32(0x7FFFFF)) + offset) - ONE
@@ -114,7 +102,9 @@ def erf32(x):
     return select(a < ONE, near, select(x < ZERO, -far, select(x != x, x, far)))
 
 
-TWO_OVER_PI, PI_2_HIGH, PI_2_LOW = 0.6366197723675814, 1.5707963267948966, 6.123233995736766e-17
+TWO_OVER_PI, PI_2_HIGH, PI_2_LOW = fitted.TWO_OVER_PI, fitted.PI_2_HIGH, fitted.PI_2_LOW
+S0, S1, S2, S3, S4 = fitted.SIN
+K0, K1, K2, K3 = fitted.COS
 
 
 @njit(error_model="numpy")
@@ -124,10 +114,8 @@ def _sine_cosine32(x, quarter):
     n = nearest(y * TWO_OVER_PI)
     r = (y - n * PI_2_HIGH) - n * PI_2_LOW
     z = r * r
-    s = ((((-2.4758937160177861e-08 * z + 2.7555320572155854e-06) * z - 1.9841263649264125e-04) * z
-          + 8.3333333249567161e-03) * z - 1.6666666666629848e-01) * (z * r) + r  # fmt: skip
-    c = (((-2.7206787648349742e-07 * z + 2.4799478622010671e-05) * z - 1.3888883598269790e-03) * z
-         + 4.1666666621052464e-02) * (z * z) - 0.5 * z + 1.0  # fmt: skip
+    s = ((((S4 * z + S3) * z + S2) * z + S1) * z + S0) * (z * r) + r
+    c = (((K3 * z + K2) * z + K1) * z + K0) * (z * z) - 0.5 * z + 1.0
     # n modulo 4 in floating point, which has a vector instruction for every size
     turn = n + quarter
     turn = turn - 4.0 * floor(turn * 0.25)

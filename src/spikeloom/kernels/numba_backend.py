@@ -33,7 +33,9 @@ LANES = 4
 @functools.cache
 def _toolchain() -> str:
     """Return what, beside its source, decides a kernel's machine code and is not Numba's to watch."""
-    own = [Path(__file__).with_name(name).read_bytes() for name in ("simd.py", "elementary.py")]
+    own = [
+        Path(__file__).with_name(name).read_bytes() for name in ("simd.py", "elementary.py", "polynomials.py")
+    ]
     return hashlib.sha256(b"".join(own)).hexdigest()
 
 
