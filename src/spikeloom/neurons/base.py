@@ -245,7 +245,8 @@ class Neuron(nn.Module, metaclass=_Sealed):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} takes a tensor [T, B, ...], not {type(x).__name__}")
         if not x.is_floating_point():
-            raise TypeError(f"{name} takes floating-point input, not {x.dtype}; convert it: x.float()")
+            remedy = "x.real" if x.is_complex() else "x.float()"
+            raise TypeError(f"{name} takes floating-point input, not {x.dtype}; convert it: {remedy}")
         if x.ndim < 2:
             raise ValueError(
                 f"{name} takes [T, B, ...], time first and then the batch, but was given shape "
@@ -253,6 +254,23 @@ class Neuron(nn.Module, metaclass=_Sealed):
             )
         if x.shape[0] == 0:
             raise ValueError(f"{name} was given T = 0 steps, shape {tuple(x.shape)}; at least one is needed")
+
+    def _check_beside(self, what: str, given: Tensor, of: str, shape: torch.Size, x: Tensor) -> None:
+        """Raise unless a tensor given beside x is real, of `shape` and on x's device."""
+        name = type(self).__name__
+        if not isinstance(given, Tensor):
+            raise TypeError(
+                f"{name}: {what} is a {type(given).__name__}; a tensor of shape {tuple(shape)} is needed"
+            )
+        if given.is_complex():
+            raise TypeError(
+                f"{name}: {what} is {given.dtype}; real values are needed, as in {given.real.dtype}"
+            )
+        if given.shape != shape or given.device != x.device:
+            raise ValueError(
+                f"{name}: {what} is {tuple(given.shape)} on {given.device}, but {of} is {tuple(shape)} on "
+                f"{x.device}; they must agree"
+            )
 
     def _inputs(self, x: Tensor, inputs: Sequence[Tensor], generator: torch.Generator | None) -> list[Tensor]:
         name = type(self).__name__
@@ -264,11 +282,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
             wanted = ", ".join(("x", *self.inputs))
             raise TypeError(f"{name} takes ({wanted}), but was given {1 + len(inputs)} inputs")
         for given, which in zip(inputs, self.inputs, strict=True):
-            if given.shape != x.shape or given.device != x.device:
-                raise ValueError(
-                    f"{name}: {which} is {tuple(given.shape)} on {given.device}, but x is {tuple(x.shape)} "
-                    f"on {x.device}; they must agree"
-                )
+            self._check_beside(which, given, "x", x.shape, x)
         return [x, *(given.to(x.dtype) for given in inputs)]
 
     def _state(self, x: Tensor, state: Mapping[str, Tensor] | None) -> list[Tensor]:
@@ -285,11 +299,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
                 f"{type(self).__name__}: state is {given}; a dict of tensors named {self.states} is needed"
             )
         for name, value in state.items():
-            if value.shape != x.shape[1:] or value.device != x.device:
-                raise ValueError(
-                    f"{type(self).__name__}: state {name!r} is {tuple(value.shape)} on {value.device}, but "
-                    f"one step of x is {tuple(x.shape[1:])} on {x.device}; they must agree"
-                )
+            self._check_beside(f"state {name!r}", value, "one step of x", x.shape[1:], x)
         return [state[name].to(compute) for name in self.states]
 
     def _value(self, name: str, x: Tensor, compute: torch.dtype) -> Value:
@@ -300,6 +310,11 @@ class Neuron(nn.Module, metaclass=_Sealed):
         value = getattr(self, name)
         if not isinstance(value, Tensor):
             return value
+        if value.device != x.device:
+            raise ValueError(
+                f"{type(self).__name__}: {name} is on {value.device}, but x is on {x.device}; move one of "
+                f'them: neuron.to("{x.device}")'
+            )
         value = value.to(compute)
         if value.ndim == 0:
             return value
