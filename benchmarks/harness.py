@@ -1,27 +1,45 @@
-"""What the benchmarks share: fair timing, the floor, the truth check, bytes kept, the machine, the table."""
+"""What the benchmarks share: fair timing, the floor, the truth check, memory; and how they report."""
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import math
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from reporting import Table, arguments, has_gpu, in_fresh_process, machine, report
 from torch import Tensor
 
-# read before our own work adds to it
-_LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+__all__ = [
+    "CPU",
+    "Clock",
+    "Deviation",
+    "Passed",
+    "Ratio",
+    "Run",
+    "Table",
+    "Timing",
+    "arguments",
+    "clock_of",
+    "copy_run",
+    "events",
+    "floor",
+    "has_gpu",
+    "in_fresh_process",
+    "interleave",
+    "kept_bytes",
+    "machine",
+    "milliseconds",
+    "peak_growth",
+    "report",
+    "wall",
+]
+
+CPU = torch.device("cpu")
 
 # -- timing ---------------------------------------------------------------------------------------
 
@@ -39,6 +57,10 @@ class Timing:
     @property
     def middle(self) -> str:
         return milliseconds(self.median)
+
+    def __add__(self, other: Timing) -> Timing:
+        """Return the time of both, round by round."""
+        return Timing(tuple(a + b for a, b in zip(self.rounds, other.rounds, strict=True)))
 
     def __str__(self) -> str:
         return f"{self.middle} ({milliseconds(min(self.rounds))} - {milliseconds(max(self.rounds))})"
@@ -71,6 +93,33 @@ class Ratio:
         return f"{self.medians:.2f} / {self.rounds:.2f}x"
 
 
+Clock = Callable[[Callable[[], object]], float]
+"""Calls, and returns the seconds that it took."""
+
+
+def wall(call: Callable[[], object]) -> float:
+    """Time a call on the CPU."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def events(call: Callable[[], object]) -> float:
+    """Time a call on the current CUDA device, from an idle device to its last kernel."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def clock_of(device: torch.device) -> Clock:
+    """Return the clock that waits for what `device` was given to do."""
+    return events if device.type == "cuda" else wall
+
+
 @dataclass(frozen=True)
 class Run:
     """What is timed.
@@ -78,10 +127,14 @@ class Run:
     Attributes:
         call: does it once.
         leaves: tensors whose gradients are freed before each call, outside of the time taken.
+        before: done before each call, outside of the time taken, too.
+        clock: what times it.
     """
 
     call: Callable[[], object]
     leaves: tuple[Tensor, ...] = ()
+    before: Callable[[], object] | None = None
+    clock: Clock = wall
 
     def clear(self) -> None:
         """Free the gradients."""
@@ -93,9 +146,9 @@ class Run:
         taken = 0.0
         for _ in range(repeats):
             self.clear()
-            start = time.perf_counter()
-            self.call()
-            taken += time.perf_counter() - start
+            if self.before is not None:
+                self.before()
+            taken += self.clock(self.call)
         return taken / repeats
 
 
@@ -127,10 +180,11 @@ def interleave(
 # -- the floor ------------------------------------------------------------------------------------
 
 
-def copy_run(steps: int, neurons: int) -> Run:
-    """Return the copy of one [T, N] fp32 tensor into a ready one: what memory can do."""
-    source, target = torch.randn(steps, neurons), torch.empty(steps, neurons).fill_(0)
-    return Run(lambda: target.copy_(source))
+def copy_run(steps: int, neurons: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> Run:
+    """Return the copy of one [T, N] tensor into a ready one: what memory can do."""
+    source = torch.randn(steps, neurons, device=device).to(dtype)
+    target = torch.zeros_like(source)
+    return Run(lambda: target.copy_(source), clock=clock_of(device))
 
 
 def floor(copy: Timing) -> Timing:
@@ -210,96 +264,29 @@ def kept_bytes(forward: Callable[[], object]) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
-# -- the report -----------------------------------------------------------------------------------
+def peak_growth(call: Callable[[], object], device: torch.device = CPU) -> int:
+    """Return by how many bytes memory grew, at its peak, during a call.
+
+    On CPU it is the process's resident memory, from /proc (0 where there is none); on CUDA, the allocator's.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    except OSError:
+        return 0
+    before = _peak_resident()
+    call()
+    return _peak_resident() - before
 
 
-@dataclass
-class Table:
-    """A table for the terminal and for docs/benchmarks.md, with notes below."""
-
-    title: str
-    columns: Sequence[str] = ()
-    rows: list[list[str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, *cells: object) -> None:
-        if len(cells) != len(self.columns):
-            raise ValueError(f"{len(cells)} cells for {len(self.columns)} columns of {self.title!r}")
-        self.rows.append([str(cell) for cell in cells])
-
-    def markdown(self) -> str:
-        lines = [_line(self.columns), _line("---" for _ in self.columns), *(_line(row) for row in self.rows)]
-        return "\n".join([f"### {self.title}", "", *lines, "", *self.notes, ""])
-
-    def show(self) -> None:
-        from rich.console import Console
-        from rich.table import Table as Rich
-
-        rich = Rich(
-            title=self.title, title_justify="left", caption="\n".join(self.notes), caption_justify="left"
-        )
-        for i, column in enumerate(self.columns):
-            rich.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-        for row in self.rows:
-            rich.add_row(*row)
-        Console().print(rich)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def machine() -> dict[str, str]:
-    """Describe what it was measured on."""
-    return {
-        "CPU": _cpu(),
-        "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        "Python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load before": f"{_LOAD:.1f}" + (" (BUSY: do not trust these figures)" if _LOAD > 0.5 else ""),
-    }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
-    """Return a parser with the options that all benchmarks have."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds of measurement ({rounds})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
-    parser.add_argument("--markdown", action="store_true", help="print the table for docs/benchmarks.md")
-    return parser
-
-
-def in_fresh_process(script: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Any:
-    """Run a script with this Python in a new process; return the JSON that its last line prints."""
-    command = [sys.executable, script, *(str(argument) for argument in arguments)]
-    done = subprocess.run(
-        command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def report(tables: Iterable[Table], options: argparse.Namespace, figures: Any) -> None:
-    """Print the tables and the machine, and write the figures (dataclasses and all) where asked to."""
-    for table in tables:
-        if options.markdown:
-            print(table.markdown())
-        else:
-            table.show()
-    here = machine()
-    print("; ".join(f"{key}: {value}" for key, value in here.items()))
-    if options.json:
-        written = {"machine": here, "figures": figures}
-        options.json.write_text(json.dumps(written, indent=1, default=asdict) + "\n")
+def _peak_resident() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status tells no VmHWM")

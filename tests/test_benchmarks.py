@@ -51,6 +51,40 @@ def test_rounds_are_interleaved_and_gradients_freed():
     assert all(len(timing.rounds) == 2 for timing in timings.values())
 
 
+def test_what_comes_before_a_call_is_not_timed():
+    from harness import Run, Timing
+
+    done = []
+
+    def clock(call):
+        done.append("clock")
+        call()
+        return 3.0
+
+    run = Run(lambda: done.append("call"), before=lambda: done.append("before"), clock=clock)
+    assert run.seconds(2) == 3.0
+    assert done == ["before", "clock", "call"] * 2
+    assert (Timing((1.0, 2.0)) + Timing((3.0, 5.0))).rounds == (4.0, 7.0)
+
+
+def test_the_clock_is_the_devices():
+    from harness import CPU, clock_of, events, wall
+
+    assert clock_of(CPU) is wall
+    assert clock_of(torch.device("cuda")) is events
+    assert 0 <= wall(lambda: None) < 1
+
+
+def test_growth_of_memory_at_its_peak():
+    from harness import peak_growth
+
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("read from /proc")
+    size = 64 << 20
+    grown = peak_growth(lambda: torch.ones(size, dtype=torch.uint8))
+    assert 0.9 * size < grown < 1.5 * size
+
+
 @pytest.fixture
 def truth():
     from harness import Passed
