@@ -6,13 +6,14 @@ from .explain import explain
 from .kernels import TraceError, backend
 from .models import create_model, list_models
 from .neurons import *  # noqa: F403 - all that neurons.__all__ names
-from .nn import PerStep, Recurrent
+from .nn import NormNeuron, PerStep, Recurrent
 from .stream import Stream
 
 __version__ = "0.1.0"
 
 __all__ = [
     *neurons.__all__,
+    "NormNeuron",
     "PerStep",
     "Recurrent",
     "SpikeloomWarning",

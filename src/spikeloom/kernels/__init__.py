@@ -1,5 +1,6 @@
 """The loom: trace a step's equations, differentiate them, weave them into a kernel, run it."""
 
+from .affine import normalised
 from .backend import (
     BACKENDS,
     NUMBA_PROBLEM,
@@ -12,6 +13,7 @@ from .backend import (
     forced,
 )
 from .eager import Step, compute_dtype, loop
+from .norm import Normed, weave_normed
 from .plan import Plan, make_plan
 from .refusal import TraceError
 from .weave import weave
@@ -20,6 +22,7 @@ __all__ = [
     "BACKENDS",
     "NUMBA_PROBLEM",
     "Choice",
+    "Normed",
     "Plan",
     "Step",
     "TraceError",
@@ -32,5 +35,7 @@ __all__ = [
     "forced",
     "loop",
     "make_plan",
+    "normalised",
     "weave",
+    "weave_normed",
 ]

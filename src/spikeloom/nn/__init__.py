@@ -1,6 +1,19 @@
 """What stands between neurons."""
 
+from .norm_neuron import NormNeuron
+from .norms import (
+    ThresholdDependentBatchNorm1d,
+    ThresholdDependentBatchNorm2d,
+    ThresholdDependentBatchNorm3d,
+)
 from .per_step import PerStep
 from .recurrent import Recurrent
 
-__all__ = ["PerStep", "Recurrent"]
+__all__ = [
+    "NormNeuron",
+    "PerStep",
+    "Recurrent",
+    "ThresholdDependentBatchNorm1d",
+    "ThresholdDependentBatchNorm2d",
+    "ThresholdDependentBatchNorm3d",
+]

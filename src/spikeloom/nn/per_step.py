@@ -65,7 +65,7 @@ class PerStep(nn.Sequential):
                 f"PerStep takes [T, B, ...], but was given shape {tuple(x.shape)}; add the missing axes, "
                 "as in x.unsqueeze(0) for one time step"
             )
-        y: Any = _fold(x)
+        y: Any = fold_time(x)
         for module in self:
             _check_axes(module, y, x)
             y = module(y)
@@ -79,7 +79,7 @@ class PerStep(nn.Sequential):
         return torch.unflatten(y, 0, (T, B))
 
 
-def _fold(x: Tensor) -> Tensor:
+def fold_time(x: Tensor) -> Tensor:
     """Return `[T, B, ...]` as `[T*B, ...]`, channels-last where x is, also where it has to be copied."""
     if x.ndim > 3 and x.stride(2) == 1:
         return x.movedim(2, -1).flatten(0, 1).movedim(-1, 1)
