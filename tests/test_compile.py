@@ -129,7 +129,8 @@ def test_an_exported_network_runs_in_a_fresh_process(tmp_path: Path) -> None:
     assert done.stdout.strip() == "equal", done.stderr
 
 
-def test_a_forced_backend_is_not_ignored_by_compiled_code() -> None:
+def test_a_forced_backend_is_not_ignored_by_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
     net, x = sl.LIF(), torch.randn(4, 2, 3)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     compiled(x)

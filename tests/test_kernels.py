@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import AXES, DTYPES, check, identify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import all_pairs, product
@@ -20,19 +21,6 @@ from zoo import NEURONS, SURROGATES
 
 import spikeloom as sl
 from spikeloom.kernels import numba_backend, pool
-
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-LAYOUTS = ("contiguous", "channels_last", "batch_first", "strided", "still")
-AXES: dict[str, Any] = {
-    "neuron": tuple(NEURONS),
-    "variant": tuple(range(8)),
-    "kind": ("number", "scalar", "channel", "neuron"),
-    "surrogate": tuple(SURROGATES),
-    "dtype": DTYPES,
-    "layout": LAYOUTS,
-    "steps": (1, 2, 63, 500),
-    "state": (False, True),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -54,57 +42,9 @@ def _poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.use_deterministic_algorithms(before)
 
 
-def laid_out(x: Tensor, layout: str) -> Tensor:
-    """Return the values of x `[T, B, C, H, W]` in another memory layout."""
-    if layout == "channels_last":
-        return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    if layout == "batch_first":
-        return x.transpose(0, 1).contiguous().transpose(0, 1)
-    if layout == "strided":
-        return torch.stack([x, x], -1).flatten(-2)[..., ::2]
-    if layout == "still":
-        return x[:1].expand_as(x)
-    return x.contiguous()
-
-
-def check(case: dict[str, Any]) -> None:
-    entry = NEURONS[case["neuron"]]
-    variants = list(entry.variants())
-    options = dict(variants[case["variant"] % len(variants)])
-    shape = (case["steps"], 2, 3, 5, 7)
-    if case["kind"] != "number":
-        options = entry.tensors(case["kind"], shape[1:], **options)
-        options["learnable"] = entry.params(**variants[case["variant"] % len(variants)])
-    neuron = entry.make(**options)
-    if case["surrogate"] != "ATan":
-        neuron.surrogate = SURROGATES[case["surrogate"]]()
-    dtype = case["dtype"]
-    xs = [laid_out(x, case["layout"]) for x in entry.inputs(*shape, dtype=dtype)]
-    draw = torch.Generator().manual_seed(2)
-
-    def normal(*size: int) -> Tensor:
-        return torch.randn(*size, generator=draw)
-
-    compute = torch.float64 if dtype == torch.float64 else torch.float32
-    g = normal(*shape).to(dtype)
-    state = g_final = None
-    if case["state"]:
-        with sl.backend("eager"):
-            _, warm, _ = neuron.run(*(x[:1] for x in xs))
-        state = {k: v.detach() + 0.01 * normal(*shape[1:]).to(compute) for k, v in warm.items()}
-        g_final = {k: normal(*shape[1:]).to(compute) for k in neuron.states}
-    kernel, truth = (run(neuron, b, xs, g, state, g_final) for b in ("numba", "eager"))
-    assert_same(kernel, truth, dtype)
-    assert torch.equal(kernel.out.isfinite(), truth.out.isfinite())
-
-
-def _id(case: dict[str, Any]) -> str:
-    return "-".join(str(v).removeprefix("torch.") for v in case.values())
-
-
-@pytest.mark.parametrize("case", all_pairs(AXES), ids=_id)
+@pytest.mark.parametrize("case", all_pairs(AXES), ids=identify)
 def test_kernel_equals_truth(case: dict[str, Any]) -> None:
-    check(case)
+    check(case, "numba")
 
 
 def full(neuron: str, **fewer: Any) -> None:
@@ -112,7 +52,7 @@ def full(neuron: str, **fewer: Any) -> None:
     count = len(list(NEURONS[neuron].variants()))
     axes = AXES | {"neuron": (neuron,), "variant": range(count), "steps": (1, 63), **fewer}
     for case in product(axes):
-        check(case)
+        check(case, "numba")
 
 
 @pytest.mark.full
@@ -310,7 +250,8 @@ def test_kernels_are_vectorised(tmp_path: Any) -> None:
     assert not called & libm, f"calls {called & libm} of libm"
 
 
-def test_backend_is_forced_and_refused() -> None:
+def test_backend_is_forced_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
     x = torch.randn(3, 2, 4)
     with (
         pytest.raises(ValueError, match="no backend 'cuda'; one of eager, numba, triton"),

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from ..announce import announce
 from ..uncompiled import uncompiled
 
 BACKENDS = ("eager", "numba", "triton")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The dtypes of data that there are kernels for."""
 
 
 class _Forced(threading.local):
@@ -83,26 +86,57 @@ def decide(device: torch.device, dtype: torch.dtype) -> Choice:
     wanted = forced()
     if wanted == "eager":
         return Choice("eager", "forced")
-    if wanted == "triton":
-        raise RuntimeError(
-            "the triton backend is not built yet; use 'numba' on CPU, or 'eager', which runs anywhere"
-        )
+    if wanted == "triton" or (wanted is None and device.type != "cpu"):
+        choice = _decide_triton(device)
+    else:
+        choice = _decide_numba(device, dtype)
+    if choice.backend == "eager":
+        if wanted is not None:
+            raise RuntimeError(f"the {wanted} backend cannot run: {choice.why}; {choice.remedy}")
+        return choice
+    if dtype not in DTYPES:
+        shown = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+        return Choice("eager", f"no kernel for {dtype}", f"use {shown}")
+    return Choice(choice.backend, "forced") if wanted else choice
+
+
+def _decide_numba(device: torch.device, dtype: torch.dtype) -> Choice:
     if device.type != "cpu":
-        if wanted == "numba":
-            raise RuntimeError(
-                f"the numba backend runs on CPU, but the data is on {device}; move it: x.cpu()"
-            )
-        return Choice("eager", f"no kernel for {device.type} yet", "run on CPU for the fused kernel")
-    problem = NUMBA_PROBLEM
-    if problem:
-        if wanted == "numba":
-            raise RuntimeError(f"the numba backend cannot run: {problem}")
-        return Choice("eager", problem, "mend that")
+        return Choice("eager", f"Numba's kernels run on CPU, but the data is on {device}", "move it: x.cpu()")
+    if NUMBA_PROBLEM:
+        return Choice("eager", NUMBA_PROBLEM, "mend that")
     if dtype == torch.float16 and not _converts_half():
         return Choice("eager", "this CPU has no half-precision conversion", "use bfloat16")
-    if dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        return Choice("eager", f"no kernel for {dtype}", "use float32, bfloat16, float16 or float64")
-    return Choice("numba", "forced" if wanted else "fused CPU kernel")
+    return Choice("numba", "fused CPU kernel")
+
+
+def _decide_triton(device: torch.device) -> Choice:
+    from . import triton_backend
+
+    interpreted = triton_backend.interpreted()
+    if device.type == "cpu" and not interpreted:
+        remedy = "leave the backend to the device, or set TRITON_INTERPRET=1 before Python starts, to test"
+        return Choice("eager", "Triton's kernels run on a GPU, but the data is on cpu", remedy)
+    if device.type not in (*triton_backend.DEVICES, "cpu"):
+        return Choice("eager", f"no kernel for {device.type}", "run on CPU, or on a GPU that Triton knows")
+    why, remedy = triton_backend.problem()
+    if why:
+        return Choice("eager", why, remedy)
+    if interpreted:
+        slow = "" if device.type == "cpu" else "unset TRITON_INTERPRET for the compiled kernel"
+        return Choice("triton", "Triton's interpreter, for tests", slow)
+    return Choice("triton", "fused GPU kernel")
+
+
+def kernels_for(device: torch.device) -> ModuleType:
+    """Return the module whose `forward` and `backward` run programs on data on `device`."""
+    if device.type == "cpu" and forced() != "triton":
+        from . import numba_backend
+
+        return numba_backend
+    from . import triton_backend
+
+    return triton_backend
 
 
 @functools.cache
@@ -124,7 +158,9 @@ def choose(x: Tensor, neuron: str) -> str:
         return "numba"  # the common case, quickly
     choice = decide(x.device, x.dtype)
     if choice.remedy:
-        announce(f"{neuron} runs the eager loop, slower than a kernel: {choice.why}; {choice.remedy}")
+        path = "the eager loop" if choice.backend == "eager" else choice.why
+        why = f": {choice.why}" if choice.backend == "eager" else ""
+        announce(f"{neuron} runs {path}, slower than a kernel{why}; {choice.remedy}")
     return choice.backend
 
 

@@ -41,8 +41,8 @@ class Body:
             else:
                 args = [names.get(id(arg), "None") for arg in node.args]
                 name = names[id(node)] = f"n{len(lines)}"
-                text: str = getattr(OPS[node.op], self.language)
-                lines.append(f"{name} = {text.format(*args, bits=self.bits)}")
+                text = OPS[node.op].text(self.language).format(*args, bits=self.bits)
+                lines.append(f"{name} = {text}")
         return lines, [names[id(node)] for node in outputs]
 
 

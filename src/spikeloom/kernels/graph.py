@@ -6,6 +6,7 @@ from the outputs is ever visited (dead code is never emitted).
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -164,3 +165,9 @@ class Program:
         """Undo `text`."""
         data = json.loads(text)
         return cls(data["inputs"], tuple(data["init"]), data["slots"], Tape.from_json(data["step"]))
+
+
+@functools.cache
+def program_of(text: str) -> Program:
+    """Return the program of a text, read once."""
+    return Program.from_text(text)

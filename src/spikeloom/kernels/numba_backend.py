@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from . import pool, source
 from .eager import compute_dtype
 from .emit_numba import emit
-from .graph import Program
+from .graph import program_of
 from .layout import Spread, empty_rows, in_rows, one_row, row_order
 from .spec import Spec
 
@@ -28,14 +29,17 @@ SERIAL = 256 * 1024
 """Neuron-steps below which waking another thread costs more than it brings."""
 LANES = 4
 """Ranges of neurons a thread, so that a thread that is held up leaves its ranges to the others."""
+ROWS, WIDTH = 8, 1024
+"""Rows that a synapse multiplies at a time, and neurons, that a block has at least."""
+SLACK = 256
+"""Bytes behind a block's scratch, into which the product of a synapse may run."""
 
 
 @functools.cache
 def _toolchain() -> str:
     """Return what, beside its source, decides a kernel's machine code and is not Numba's to watch."""
-    own = [
-        Path(__file__).with_name(name).read_bytes() for name in ("simd.py", "elementary.py", "polynomials.py")
-    ]
+    names = ("simd.py", "elementary.py", "polynomials.py", "product.py")
+    own = [Path(__file__).with_name(name).read_bytes() for name in names]
     return hashlib.sha256(b"".join(own)).hexdigest()
 
 
@@ -52,18 +56,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
 
 
-@functools.cache
-def program_of(text: str) -> Program:
-    """Return the program of a text."""
-    return Program.from_text(text)
-
-
 @functools.lru_cache(maxsize=4096)
 def compile_kernel(
-    program: str, backward: bool, storage: str, kinds: str, needs: tuple[bool, ...]
+    program: str, backward: bool, storage: str, kinds: str, needs: tuple[bool, ...], synapse: str = ""
 ) -> tuple[Spec, Kernel]:
     """Return a kernel, compiled or from disk."""
-    spec = Spec(program_of(program), backward, storage, kinds, needs)
+    spec = Spec(program_of(program), backward, storage, kinds, needs, synapse)
     text = emit(spec)
     digest = hashlib.sha256((text + _toolchain()).encode()).hexdigest()[:24]
     name = f"spikeloom_{'backward' if backward else 'forward'}_{digest}"
@@ -93,18 +91,41 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+@dataclass(frozen=True)
+class Loop:
+    """What a kernel needs to feed its output back through a synapse (`feedback.py`).
+
+    Attributes:
+        units: how many neurons the synapse mixes, side by side in memory.
+        synapse: the dtype in which it runs.
+        data: the dtype of the output, and of all inputs but the first, which may be z.
+        arguments: the kernel's further arguments, by name.
+    """
+
+    units: int
+    synapse: torch.dtype
+    data: torch.dtype
+    arguments: dict[str, int]
+
+
 class _Call:
     """One run of a program over some tensors: what the forward and the backward pass share."""
 
     def __init__(
-        self, text: str, inputs: Sequence[Tensor], slots: Sequence[float | Tensor], states: Sequence[Tensor]
+        self,
+        text: str,
+        inputs: Sequence[Tensor],
+        slots: Sequence[float | Tensor],
+        states: Sequence[Tensor],
+        loop: Loop | None,
     ) -> None:
-        x = inputs[0]
+        x, self.loop = inputs[0], loop
+        self.data = x.dtype if loop is None else loop.data
         order = row_order(x)
         self.text, self.program = text, program_of(text)
         self.order = order if order is not None else tuple(range(1, x.ndim))
         self.compute = compute_dtype(x.dtype)
-        self.inputs = [in_rows(i, self.order, x.dtype) for i in inputs]
+        self.inputs = [in_rows(i, self.order, self.data if k else x.dtype) for k, i in enumerate(inputs)]
         self.states = [one_row(s, self.order, self.compute) for s in states]
         self.slots = slots
         self.steps, self.neurons = x.shape[0], x[0].numel()
@@ -120,6 +141,11 @@ class _Call:
                 self.floats.append(float(slot))
                 self.kinds += "s"
 
+    def kernel(self, backward: bool, needs: Sequence[bool] = ()) -> tuple[Spec, Kernel]:
+        """Return the kernel for this call."""
+        synapse = "" if self.loop is None else _name(self.loop.synapse)
+        return compile_kernel(self.text, backward, _name(self.data), self.kinds, tuple(needs), synapse)
+
     def arguments(self) -> dict[str, int]:
         """Return the integer arguments that both directions take."""
         named = {"T": self.steps, "scratch": 0, "given": bool(self.states)}
@@ -127,14 +153,32 @@ class _Call:
             named |= {f"x{i}": x.data_ptr(), f"x{i}_stride": x.stride(0)}
         for i, (spread, values) in self.spreads.items():
             named |= {f"s{i}": values.data_ptr(), f"s{i}_inner": spread.inner, f"s{i}_count": spread.count}
+        named |= {} if self.loop is None else {"units": self.loop.units, **self.loop.arguments}
         return named | {f"given{i}": s.data_ptr() for i, s in enumerate(self.states)}
 
     def lanes(self) -> int:
         """Return into how many ranges of neurons the work is split; sums are taken in their order."""
-        threads = pool.threads()
-        if threads == 1 or self.neurons * self.steps < SERIAL:
+        threads, units = pool.threads(), 1 if self.loop is None else self.loop.units
+        if threads == 1 or self.neurons * self.steps * (1 + units // 32) < SERIAL:
             return 1
-        return max(1, min(LANES * threads, self.neurons // 256))
+        rows = self.neurons // units
+        most = rows // 256 if self.loop is None else max(rows // ROWS, min(rows, threads))
+        return max(1, min(LANES * threads, most))
+
+    def block(self, rows: int, lanes: int) -> tuple[int, int]:
+        """Return how many neurons a block has, given what `rows` of scratch it takes, and a lane."""
+        if self.loop is not None:
+            units = self.loop.units
+            share = -(-self.neurons // (lanes * units)) * units
+            return min(share, units * max(ROWS, WIDTH // units)), share
+        width = min(max(SCRATCH // (self.compute.itemsize * max(rows, 1)) // 16 * 16, 64), 2048)
+        share = -(-self.neurons // lanes)
+        share = -(-share // 16) * 16
+        return min(width, share), share
+
+    def span(self) -> int:
+        """Return how many steps' states are kept at a time: all, or over long T about the square root of T."""
+        return self.steps if self.steps <= 2048 else int(np.ceil(np.sqrt(self.steps)))
 
     def run(
         self,
@@ -146,18 +190,13 @@ class _Call:
     ) -> None:
         """Run `kernel` over all neurons; `sums` are arguments that move on by so many bytes a lane."""
         span = named.get("span", self.steps)
-        segments = -(-self.steps // span)
-        rows = spec.rows(span, segments)
-        word = 8 if spec.real == "float64" else 4
-        width = min(max(SCRATCH // (word * max(rows, 1)) // 16 * 16, 64), 2048)
-        share = -(-self.neurons // lanes)
-        share = -(-share // 16) * 16
-        width = min(width, share)
+        rows = spec.rows(span, -(-self.steps // span))
+        width, share = self.block(rows, lanes)
         named["width"] = width
+        size = rows * width * self.compute.itemsize + SLACK
         ints = np.array([named.get(name, 0) for name in spec.ints], dtype=np.int64)
         floats = np.array(self.floats, dtype=np.float64)
         moving = [(spec.ints.index(name), step) for name, step in (sums or {}).items()]
-        size = rows * width * word
 
         def task(lane: int) -> None:
             mine = ints.copy()
@@ -176,11 +215,12 @@ def forward(
     slots: Sequence[float | Tensor],
     states: Sequence[Tensor],
     final: bool,
+    loop: Loop | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a program; return the output `[T, ...]` and, if `final`, the final states."""
-    call = _Call(text, inputs, slots, states)
+    call = _Call(text, inputs, slots, states, loop)
     x = call.inputs[0]
-    spec, kernel = compile_kernel(text, False, _name(x.dtype), call.kinds, ())
+    spec, kernel = call.kernel(False)
     out = empty_rows(x, call.order, call.steps, x.dtype)
     last = [empty_rows(x, call.order, None, call.compute) for _ in call.program.init] if final else []
     named = call.arguments() | {"out": out.data_ptr(), "out_stride": call.neurons, "final": bool(last)}
@@ -198,20 +238,20 @@ def backward(
     slots: Sequence[float | Tensor],
     states: Sequence[Tensor],
     needs: Sequence[bool],
+    loop: Loop | None = None,
 ) -> list[Tensor | None]:
     """Return the gradients of inputs, slots and initial states, in that order, where `needs` asks for it."""
-    call = _Call(text, inputs, slots, states)
+    call = _Call(text, inputs, slots, states, loop)
     x = call.inputs[0]
     n_in, n_slots = len(inputs), len(slots)
     of_inputs, of_slots, of_states = (
         needs[:n_in], needs[n_in : n_in + n_slots], needs[n_in + n_slots :],
     )  # fmt: skip
-    key = tuple(bool(n) for n in (*of_inputs, *of_slots))
-    spec, kernel = compile_kernel(text, True, _name(x.dtype), call.kinds, key)
-    g = torch.zeros((), dtype=x.dtype).expand(x.shape) if g is None else g
-    g = in_rows(g, call.order, x.dtype)
-    gx = {i: empty_rows(x, call.order, call.steps, x.dtype) for i in spec.wanted_inputs}
-    named = call.arguments() | {"g": g.data_ptr(), "g_stride": g.stride(0), "span": _span(call.steps)}
+    spec, kernel = call.kernel(True, [bool(n) for n in (*of_inputs, *of_slots)])
+    g = torch.zeros((), dtype=call.data).expand(x.shape) if g is None else g
+    g = in_rows(g, call.order, call.data)
+    gx = {i: empty_rows(x, call.order, call.steps, call.data) for i in spec.wanted_inputs}
+    named = call.arguments() | {"g": g.data_ptr(), "g_stride": g.stride(0), "span": call.span()}
     for i, t in gx.items():
         named |= {f"gx{i}": t.data_ptr(), f"gx{i}_stride": call.neurons}
 
@@ -248,8 +288,3 @@ def backward(
     if starts:
         return result + [t if need else None for t, need in zip(starts, of_states, strict=True)]
     return result + [None] * len(states)
-
-
-def _span(steps: int) -> int:
-    """Return how many steps' states are kept at a time: all, or over long T about the square root of T."""
-    return steps if steps <= 2048 else int(np.ceil(np.sqrt(steps)))

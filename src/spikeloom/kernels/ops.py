@@ -17,13 +17,25 @@ from .graph import LEAVES, Tape
 
 @dataclass(frozen=True)
 class Op:
-    """One scalar operation: `tensor` on tensors, `number` on Python numbers, `numba` as source text
-    (`{bits}` is 32 or 64)."""
+    """One scalar operation.
+
+    Attributes:
+        tensor: on tensors.
+        number: on Python numbers.
+        numba: as source text of a Numba kernel (`{bits}` is 32 or 64).
+        triton: as source text of a Triton kernel; the same where empty.
+        boolean: whether it gives a truth value.
+    """
 
     tensor: Callable[..., Any]
     number: Callable[..., Any]
     numba: str
+    triton: str = ""
     boolean: bool = False
+
+    def text(self, language: str) -> str:
+        """Return the source text in a language."""
+        return (self.triton if language == "triton" else "") or self.numba
 
 
 class _Surrogate(torch.autograd.Function):
@@ -102,30 +114,32 @@ OPS: dict[str, Op] = {
     "add": Op(lambda a, b: a + b, lambda a, b: a + b, "{0} + {1}"),
     "sub": Op(lambda a, b: a - b, lambda a, b: a - b, "{0} - {1}"),
     "mul": Op(lambda a, b: a * b, lambda a, b: a * b, "{0} * {1}"),
-    "div": Op(_either(torch.div, _divide), _divide, "{0} / {1}"),
+    "div": Op(_either(torch.div, _divide), _divide, "{0} / {1}", "e.divide{bits}({0}, {1})"),
     "neg": Op(lambda a: -a, lambda a: -a, "-{0}"),
-    "pow": Op(_either(torch.pow, _power), _power, "e.power({0}, {1})"),
-    "abs": Op(torch.abs, abs, "m.absolute({0})"),
-    "sqrt": Op(torch.sqrt, _ieee(math.sqrt), "m.root({0})"),
-    "floor": Op(torch.floor, lambda x: float(math.floor(x)), "m.floor({0})"),
-    "round": Op(torch.round, lambda x: float(round(x)), "m.nearest({0})"),
+    "pow": Op(_either(torch.pow, _power), _power, "e.power({0}, {1})", "e.power{bits}({0}, {1})"),
+    "abs": Op(torch.abs, abs, "m.absolute({0})", "tl.abs({0})"),
+    "sqrt": Op(torch.sqrt, _ieee(math.sqrt), "m.root({0})", "e.root{bits}({0})"),
+    "floor": Op(torch.floor, lambda x: float(math.floor(x)), "m.floor({0})", "tl.floor({0})"),
+    "round": Op(torch.round, lambda x: float(round(x)), "m.nearest({0})", "e.nearest{bits}({0})"),
     "exp": Op(torch.exp, _ieee(math.exp), "e.exp{bits}({0})"),
     "log": Op(torch.log, _log, "e.log{bits}({0})"),
     "tanh": Op(torch.tanh, math.tanh, "e.tanh{bits}({0})"),
     "sigmoid": Op(torch.sigmoid, lambda x: 1 / (1 + _ieee(math.exp)(-x)), "e.sigmoid{bits}({0})"),
     "sin": Op(torch.sin, _ieee(math.sin), "e.sin{bits}({0})"),
     "cos": Op(torch.cos, _ieee(math.cos), "e.cos{bits}({0})"),
-    "atan": Op(torch.atan, math.atan, "e.atan({0})"),
+    "atan": Op(torch.atan, math.atan, "e.atan({0})", "e.atan{bits}({0})"),
     "erf": Op(torch.erf, math.erf, "e.erf{bits}({0})"),
-    "max": Op(_either(torch.maximum, _maximum), _maximum, "m.larger({0}, {1})"),
-    "min": Op(_either(torch.minimum, _minimum), _minimum, "m.smaller({0}, {1})"),
+    "max": Op(_either(torch.maximum, _maximum), _maximum, "m.larger({0}, {1})", "e.larger({0}, {1})"),
+    "min": Op(_either(torch.minimum, _minimum), _minimum, "m.smaller({0}, {1})", "e.smaller({0}, {1})"),
     "lt": Op(lambda a, b: a < b, lambda a, b: a < b, "{0} < {1}", boolean=True),
     "le": Op(lambda a, b: a <= b, lambda a, b: a <= b, "{0} <= {1}", boolean=True),
     "eq": Op(lambda a, b: a == b, lambda a, b: a == b, "{0} == {1}", boolean=True),
     "and": Op(lambda a, b: a & b, lambda a, b: a and b, "{0} & {1}", boolean=True),
     "or": Op(lambda a, b: a | b, lambda a, b: a or b, "{0} | {1}", boolean=True),
-    "not": Op(torch.logical_not, lambda a: not a, "not {0}", boolean=True),
-    "where": Op(_where_tensor, lambda c, a, b: a if c else b, "m.select({0}, {1}, {2})"),
+    "not": Op(torch.logical_not, lambda a: not a, "not {0}", "~({0})", boolean=True),
+    "where": Op(
+        _where_tensor, lambda c, a, b: a if c else b, "m.select({0}, {1}, {2})", "tl.where({0}, {1}, {2})"
+    ),
     # the gradient stops here
     "detach": Op(lambda a: a.detach() if isinstance(a, torch.Tensor) else a, lambda a: a, "{0}"),
     # (value, u, derivative): is `value`, and passes the gradient to `u`, times `derivative`

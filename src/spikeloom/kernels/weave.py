@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ..announce import announce
+from .backend import kernels_for
 from .eager import compute_dtype, loop, step_of
-from .graph import Program
+from .graph import program_of
 from .layout import empty_rows, row_order
 
 
@@ -68,9 +69,8 @@ def run_forward(
     final: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     """Run the kernel alone, without autograd."""
-    from . import numba_backend
-
-    return numba_backend.forward(program, inputs, _slots(kinds, tensors, numbers), states, final)
+    slots = _slots(kinds, tensors, numbers)
+    return kernels_for(inputs[0].device).forward(program, inputs, slots, states, final)
 
 
 def run_backward(
@@ -84,14 +84,13 @@ def run_backward(
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of inputs, slot tensors and states; `needs` is in that order."""
-    from . import numba_backend
-
     n_in, n_tensors = len(inputs), len(tensors)
     of_tensors = iter(needs[n_in : n_in + n_tensors])
     of_slots = [next(of_tensors) if kind == "t" else False for kind in kinds]
     wanted = [*needs[:n_in], *of_slots, *needs[n_in + n_tensors :]]
     slots = _slots(kinds, tensors, numbers)
-    result = numba_backend.backward(program, grads[0], grads[1:], inputs, slots, states, wanted)
+    kernels = kernels_for(inputs[0].device)
+    result = kernels.backward(program, grads[0], grads[1:], inputs, slots, states, wanted)
     of_slots_result = [
         r for r, kind in zip(result[n_in : n_in + len(kinds)], kinds, strict=True) if kind == "t"
     ]
@@ -110,7 +109,7 @@ def _differentiable_backward(
     """Return gradients that can be differentiated again: those of the eager truth."""
     announce("a double backward (create_graph=True) runs the eager truth, slower than a kernel")
     a, b = sizes
-    read = Program.from_text(program)
+    read = program_of(program)
     inputs, tensors = every[:a], every[a : a + b]
     compute = compute_dtype(inputs[0].dtype)
     slots = [
@@ -193,7 +192,7 @@ def _(
     x = inputs[0]
     order = row_order(x) or tuple(range(1, x.ndim))
     out = empty_rows(x, order, x.shape[0], x.dtype)
-    count = len(Program.from_text(program).init) if final else 0
+    count = len(program_of(program).init) if final else 0
     return [out, *(empty_rows(x, order, None, compute_dtype(x.dtype)) for _ in range(count))]
 
 
