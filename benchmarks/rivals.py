@@ -90,10 +90,18 @@ def plain_loop(neuron: str) -> Contender:
 # -- SpikingJelly: multi-step mode; functional.reset_net before each pass -------------------------
 
 
-def _spikingjelly(name: str, **options: Any) -> Contender:
-    from spikingjelly.activation_based import functional, neuron, surrogate
+def spikingjelly_neuron(name: str, **options: Any) -> nn.Module:
+    """Return SpikingJelly's neuron of that name, for [T, ...]."""
+    from spikingjelly.activation_based import neuron, surrogate
 
-    module = getattr(neuron, name)(surrogate_function=surrogate.ATan(2.0), step_mode="m", **options)
+    made: nn.Module = getattr(neuron, name)(surrogate_function=surrogate.ATan(2.0), step_mode="m", **options)
+    return made
+
+
+def _spikingjelly(name: str, **options: Any) -> Contender:
+    from spikingjelly.activation_based import functional
+
+    module = spikingjelly_neuron(name, **options)
 
     def forward(x: Tensor) -> Tensor:
         functional.reset_net(module)
@@ -127,16 +135,21 @@ def _spikingjelly_mine() -> Contender:
 # -- snnTorch: a loop over time; reset at once, not a step later; the input's gain is the layer's --
 
 
-def _snntorch_lif(**options: Any) -> Contender:
+def snntorch_leaky(**options: Any) -> Any:
+    """Return snnTorch's LIF for one step."""
     import snntorch
 
-    module = snntorch.Leaky(
+    return snntorch.Leaky(
         beta=0.5,
         spike_grad=snntorch.surrogate.atan(2.0),
         reset_mechanism="zero",
         reset_delay=False,
         **options,
     )
+
+
+def _snntorch_lif(**options: Any) -> Contender:
+    module = snntorch_leaky(**options)
 
     def forward(x: Tensor) -> Tensor:
         membrane, spikes = module.reset_mem(), []
@@ -172,20 +185,27 @@ def _sinabs(module: nn.Module, **options: Any) -> Contender:
     return Contender(forward, learnt, **options)
 
 
-def _sinabs_lif(*, learn: bool = False) -> Contender:
+SINABS_TAU = 1 / math.log(2)  # alpha = exp(-1/tau) = 1/2
+
+
+def sinabs_lif(*, learn: bool = False) -> Any:
+    """Return Sinabs' LIF, for [B, T, ...]."""
     import sinabs.activation
     import sinabs.layers
 
-    tau = 1 / math.log(2)  # alpha = exp(-1/tau) = 1/2
     module = sinabs.layers.LIF(
-        tau_mem=tau,
+        tau_mem=SINABS_TAU,
         spike_fn=sinabs.activation.SingleSpike,
         reset_fn=_hard_reset,
         surrogate_grad_fn=_atan,
     )
     module.tau_mem.requires_grad_(learn)
+    return module
+
+
+def _sinabs_lif(*, learn: bool = False) -> Contender:
     # exp(-1/tau) = 1 - sigmoid(w): d tau / d w = -sigmoid'(w) / (d alpha / d tau)
-    return _sinabs(module, parameter_scale=-0.25 / (0.5 / tau**2))
+    return _sinabs(sinabs_lif(learn=learn), parameter_scale=-0.25 / (0.5 / SINABS_TAU**2))
 
 
 def _sinabs_alif() -> Contender:
@@ -221,11 +241,17 @@ def _norse(cell: Callable[[Any], nn.Module], parameters: Any) -> Contender:
     return Contender(forward, equal="output", differs="SuperSpike surrogate")
 
 
+def norse_box_parameters() -> Any:
+    """Return the parameters with which Norse's LIFBoxCell is our LIF."""
+    import norse.torch as norse
+
+    return norse.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), alpha=torch.tensor(2.0))
+
+
 def _norse_lif() -> Contender:
     import norse.torch as norse
 
-    rate, alpha = torch.tensor(500.0), torch.tensor(2.0)
-    return _norse(norse.LIFBoxCell, norse.LIFBoxParameters(tau_mem_inv=rate, alpha=alpha))
+    return _norse(norse.LIFBoxCell, norse_box_parameters())
 
 
 def _norse_eif() -> Contender:

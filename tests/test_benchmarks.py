@@ -170,3 +170,68 @@ def test_network_runs(capsys):
 
     network.main(["--batch", "2", "--size", "8", "--rounds", "1", "--markdown"])
     assert "| Spikeloom, channels-last |" in capsys.readouterr().out
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Let a benchmark measure here what it measures in fresh processes."""
+
+    def measure(module, name):
+        return lambda library, size: getattr(module, name)(library, size)
+
+    return lambda module, name: monkeypatch.setattr(module, "_in_fresh_process", measure(module, name))
+
+
+SMALL = ["--sizes", "12", "--steps", "6", "--batch", "3", "--checked", "4", "--rounds", "2"]
+
+
+def test_open_neuromorphic_runs(tmp_path, capsys, in_this_process):
+    import open_neuromorphic
+
+    in_this_process(open_neuromorphic, "alone")
+    figures = tmp_path / "figures.json"
+    open_neuromorphic.main([*SMALL, "--markdown", "--json", str(figures)])
+    assert "### Linear(12, 12) and LIF, T=6, batch 3, fp32, cpu" in capsys.readouterr().out
+    (found,) = json.loads(figures.read_text())["figures"]
+    assert found["rows"]["Spikeloom"]["spikes_off"] == 0
+    assert all(len(found["rows"]["Spikeloom"][way]["rounds"]) == 2 for way in ("forward", "backward"))
+
+
+def test_open_neuromorphic_times_no_other_layer(monkeypatch):
+    import open_neuromorphic
+    from torch import nn
+
+    import spikeloom as sl
+
+    def other(linear):
+        net = nn.Sequential(linear, sl.LIF(tau=2.1))
+        return open_neuromorphic.Layer(linear, net, net)
+
+    monkeypatch.setitem(open_neuromorphic.MAKERS, "Other", other)
+    size = open_neuromorphic.Size(n=30, steps=9, batch=4)
+    assert open_neuromorphic.check(["Spikeloom"], size)["Spikeloom"][0] == 0
+    with pytest.raises(RuntimeError, match="Other is not the layer that it is compared with"):
+        open_neuromorphic.check(["Other"], size)
+
+
+def test_layers_in_time_or_batch_first_get_the_same_data():
+    from open_neuromorphic import Entrant, Size
+    from rival_layers import Layer
+    from torch import nn
+
+    size = Size(n=5, steps=7, batch=3)
+    x, g = size.data()
+    linear = nn.Linear(5, 5)
+    results = [Entrant(Layer(linear, linear, linear, axes), x, g).results() for axes in ("TBn", "BTn")]
+    (first, gradients), (second, others) = results
+    torch.testing.assert_close(first, second)
+    for a, b in zip(gradients, others, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_open_neuromorphic_measures_no_gpu_where_there_is_none(capsys):
+    import open_neuromorphic
+
+    open_neuromorphic.main(["--device", "cuda"])
+    assert capsys.readouterr().out == "no GPU: not measured\n"
