@@ -235,3 +235,25 @@ def test_open_neuromorphic_measures_no_gpu_where_there_is_none(capsys):
 
     open_neuromorphic.main(["--device", "cuda"])
     assert capsys.readouterr().out == "no GPU: not measured\n"
+
+
+def test_transformer_runs(capsys):
+    import transformer
+
+    size = ["--dim", "8", "--heads", "2", "--tokens", "3", "--steps", "2", "--batch", "2"]
+    transformer.main([*size, "--rounds", "1", "--markdown"])
+    printed = capsys.readouterr().out
+    assert "### Training step, a Spikformer block, D=8, 2 heads, 3 tokens, T=2, batch 2" in printed
+    for layout in ("tokens last", "channels first"):
+        assert f"| Spikeloom, NormNeuron, {layout} |" in printed
+
+
+def test_a_block_is_the_same_in_both_layouts():
+    import transformer
+
+    blocks = transformer.entrants(transformer.Size(dim=8, heads=2, tokens=5, steps=3, batch=2))
+    with torch.no_grad():
+        last, first = (blocks[f"Spikeloom, {layout}"] for layout in transformer.LAYOUTS)
+        y = last.net.block(last.x)
+        torch.testing.assert_close(y, first.net.block(first.x).transpose(2, 3))
+    assert y.max() > 1  # spikes add up along the residual
