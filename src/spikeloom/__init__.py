@@ -7,6 +7,7 @@ from .kernels import TraceError, backend
 from .models import create_model, list_models
 from .neurons import *  # noqa: F403 - all that neurons.__all__ names
 from .nn import NormNeuron, PerStep, Recurrent
+from .packed import packed_spikes
 from .stream import Stream
 
 __version__ = "0.1.0"
@@ -24,5 +25,6 @@ __all__ = [
     "explain",
     "list_models",
     "nn",
+    "packed_spikes",
     "surrogate",
 ]

@@ -1,5 +1,6 @@
 """The loom: trace a step's equations, differentiate them, weave them into a kernel, run it."""
 
+from . import spikes
 from .affine import normalised
 from .backend import (
     BACKENDS,
@@ -36,6 +37,7 @@ __all__ = [
     "loop",
     "make_plan",
     "normalised",
+    "spikes",
     "weave",
     "weave_normed",
 ]

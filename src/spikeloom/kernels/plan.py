@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .graph import Graph, Node, Program, Tape, rebuild, topological
 from .ops import evaluate
 from .refusal import TraceError
+from .spikes import are_spikes
 from .trace import Scalar
 
 
@@ -29,6 +31,11 @@ class Plan:
     def slots(self, params: Sequence[Any]) -> list[Any]:
         """Return the kernel's slots, numbers or tensors, from the parameters."""
         return evaluate(self.prologue, {"param": params})
+
+    @cached_property
+    def fires(self) -> bool:
+        """Whether the output is spikes, 0 or 1 each, as the equations tell."""
+        return are_spikes(Program.from_text(self.program).step)
 
 
 def make_plan(

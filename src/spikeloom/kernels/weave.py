@@ -19,6 +19,7 @@ from .backend import kernels_for
 from .eager import compute_dtype, loop, step_of
 from .graph import program_of
 from .layout import empty_rows, row_order
+from .spikes import announce_compiled
 
 
 def weave(
@@ -309,6 +310,7 @@ def _weave_op(
     numbers: Sequence[float],
     final: bool,
 ) -> list[Tensor]:
+    announce_compiled()
     out, last = run_forward(program, inputs, tensors, states, kinds, numbers, final)
     return [out, *last]
 

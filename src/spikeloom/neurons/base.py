@@ -179,7 +179,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
         kernels.announce_recording(type(self).__name__)
         chosen = [self.states.index(name) for name in record]
         out, final, traces = self._loop(x, inputs, generator, state, chosen)
-        return out, final, dict(zip(record, traces, strict=True))
+        return self._marked(out), final, dict(zip(record, traces, strict=True))
 
     def _run(
         self,
@@ -192,13 +192,20 @@ class Neuron(nn.Module, metaclass=_Sealed):
         self._check(x)
         if self._plan is None or kernels.choose(x, type(self).__name__) == "eager":
             out, last, _ = self._loop(x, inputs, generator, state, ())
-            return out, last
+            return self._marked(out), last
         xs = self._inputs(x, inputs, generator)
         compute = kernels.compute_dtype(x.dtype)
         slots = self._plan.slots([self._value(name, x, compute) for name in self._names()])
         given = () if state is None else tuple(self._state(x, state))
         out, states = kernels.weave(self._plan.program, xs, slots, given, final)
-        return out, dict(zip(self.states, states, strict=False))
+        return self._marked(out), dict(zip(self.states, states, strict=False))
+
+    def _marked(self, out: Tensor) -> Tensor:
+        """Return this neuron's output, marked where someone asks for marks and its equations fire 0 or 1."""
+        wanted = not torch.compiler.is_compiling() and kernels.spikes.wanted()
+        if wanted and self._plan is not None and self._plan.fires:
+            kernels.spikes.mark(out)
+        return out
 
     def _loop(
         self,
