@@ -441,6 +441,7 @@ def test_two_threads() -> None:
     assert not errors
 
 
+@pytest.mark.filterwarnings("ignore:a double backward")
 def test_backward_twice_and_of_the_gradient() -> None:
     matrix = torch.randn(6, 6, dtype=torch.float64, requires_grad=True)
     x = torch.randn(4, 2, 6, dtype=torch.float64, requires_grad=True)
