@@ -279,6 +279,12 @@ def test_an_eager_neuron_is_kept_whole() -> None:
         assert kept(lambda: Eager()(x) @ matrix)["times"] == 0
 
 
+def test_a_norm_and_neuron_in_one_fires_bits() -> None:
+    x, weight = torch.randn(5, 2, 3, 4, 4), torch.randn(3, 3, 1, 1, requires_grad=True)
+    joint = sl.NormNeuron(nn.BatchNorm2d(3), sl.LIF())
+    assert kept(lambda: conv2d(joint(x).flatten(0, 1), weight))["times"] == 1
+
+
 def test_recorded_spikes_and_frozen_ones_are_packed() -> None:
     x, matrix = torch.randn(5, 2, 6), torch.randn(6, 6, requires_grad=True)
 

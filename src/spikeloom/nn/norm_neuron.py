@@ -167,7 +167,7 @@ class NormNeuron(nn.Module):
             mean, var = norm.running_mean.to(compute), norm.running_var.to(compute)
             own = normed.slots(x, mean, var, weight, bias)
             out, last = kernels.weave(program, xs, [*slots, *own], states, final)
-        return out, dict(zip(self.states, last, strict=False))
+        return neuron._marked(out), dict(zip(self.states, last, strict=False))
 
     def _program(self) -> str:
         """Return the neuron's program behind the norm, made anew where the neuron's equations were."""
