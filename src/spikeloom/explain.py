@@ -13,7 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from . import kernels
 from .neurons import Neuron
-from .nn import Recurrent
+from .nn import NormNeuron, Recurrent
+from .nn.time import spiking_layers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,9 +98,8 @@ def explain(net: nn.Module, x: Tensor) -> Explanation:
     rows: list[Row] = []
     watch = _Watch(rows)
     handles: list[RemovableHandle] = []
-    for name, module in net.named_modules():
-        if isinstance(module, (Neuron, Recurrent)):
-            handles += watch.over(name or "(itself)", module)
+    for name, module, neuron in spiking_layers(net):
+        handles += watch.over(name or "(itself)", module, neuron)
     modes = {module: module.training for module in net.modules()}
     try:
         with torch.enable_grad():
@@ -125,7 +125,7 @@ class _Watch:
         while self._open:
             self._open.pop()[0].__exit__(None, None, None)
 
-    def over(self, name: str, module: Neuron | Recurrent) -> Iterator[RemovableHandle]:
+    def over(self, name: str, module: nn.Module, neuron: Neuron) -> Iterator[RemovableHandle]:
         def before(_: nn.Module, args: tuple[Any, ...]) -> None:
             kept: dict[int, int] = {}
             hooks = _counting(kept)
@@ -136,14 +136,16 @@ class _Watch:
             hooks, kept = self._open.pop()
             hooks.__exit__(None, None, None)
             x = args[0]
-            neuron = module.neuron if isinstance(module, Recurrent) else module
             if isinstance(module, Recurrent):
-                choice = kernels.Choice("eager", "its output is fed back through a layer at every step")
+                choice = module.choice(x)
+            elif isinstance(module, NormNeuron) and module.why_apart():
+                choice = kernels.Choice("eager", f"norm and neuron run apart: {module.why_apart()}")
             elif neuron.eager:
                 choice = kernels.Choice("eager", "its class says eager = True")
             else:
                 choice = kernels.decide(x.device, x.dtype)
-            shown = repr(neuron) if neuron is module else f"Recurrent({neuron!r})"
+            norm = f"{type(module.norm).__name__}, " if isinstance(module, NormNeuron) else ""
+            shown = repr(neuron) if neuron is module else f"{type(module).__name__}({norm}{neuron!r})"
             self.rows.append(
                 Row(
                     name,

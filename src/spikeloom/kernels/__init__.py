@@ -16,6 +16,7 @@ from .backend import (
 from .eager import Step, compute_dtype, loop
 from .norm import Normed, weave_normed
 from .plan import Plan, make_plan
+from .recur import recur
 from .refusal import TraceError
 from .weave import weave
 
@@ -36,8 +37,9 @@ __all__ = [
     "forced",
     "loop",
     "make_plan",
-    "normalised",
+    "recur",
     "spikes",
+    "normalised",
     "weave",
     "weave_normed",
 ]

@@ -12,6 +12,7 @@ slots): `spec.Spec.ints` names them in order.
 from __future__ import annotations
 
 from .body import Body, Leaves, indent
+from .feedback import Feedback
 from .grad import differentiate
 from .graph import Graph
 from .ops import is_boolean
@@ -88,6 +89,7 @@ def spread(row, values, start, n, inner, count):
 
 '''
 FIRST_TENSOR_SCOPE = 5
+WRITTEN = ("gx", "out", "said", "z")
 
 
 def emit(spec: Spec) -> str:
@@ -95,11 +97,14 @@ def emit(spec: Spec) -> str:
     size = {"float64": 8, "float32": 4}.get(spec.storage, 2)
     word = 8 if spec.real == "float64" else 4
     text = [HEADER.format(real=spec.real, size=size, word=word)]
-    tensors = [f"x{i}" for i in range(spec.program.inputs)]
-    tensors += ["g", *(f"gx{i}" for i in spec.wanted_inputs)] if spec.backward else ["out"]
-    for scope, name in enumerate(tensors, FIRST_TENSOR_SCOPE):
-        role = "storer" if name.startswith(("gx", "out")) else "loader"
-        text.append(f'at_{name} = m.{role}("{spec.storage}", {scope})')
+    names = [f"x{i}" for i in range(spec.program.inputs)]
+    names += ["g", *(f"gx{i}" for i in spec.wanted_inputs)] if spec.backward else ["out"]
+    feedback = Feedback(spec)
+    text += feedback.head()
+    tensors = dict.fromkeys(names, spec.storage) | feedback.tensors()
+    for scope, (name, dtype) in enumerate(tensors.items(), FIRST_TENSOR_SCOPE):
+        role = "storer" if name.startswith(WRITTEN) else "loader"
+        text.append(f'at_{name} = m.{role}("{dtype}", {scope})')
     body = _backward(spec) if spec.backward else _forward(spec)
     return "\n".join([*text, "", "", *body, ""])
 
@@ -151,7 +156,10 @@ def _start(spec: Spec) -> list[str]:
 
 def _pointers(spec: Spec) -> list[str]:
     """Return where the inputs' rows of step t begin."""
-    return [f"p{i} = x{i} + (t * x{i}_stride + a) * SIZE" for i in range(spec.program.inputs)]
+    size = [
+        "WORD" if i == 0 and spec.synapse and spec.backward else "SIZE" for i in range(spec.program.inputs)
+    ]
+    return [f"p{i} = x{i} + (t * x{i}_stride + a) * {size[i]}" for i in range(spec.program.inputs)]
 
 
 def _values(spec: Spec, reads: list[str]) -> list[str]:
@@ -169,22 +177,27 @@ def _forward(spec: Spec) -> list[str]:
     body = Body("numba", spec.real, "F({})")
     fills, reads, row = _slot_rows(spec)
     lines, results = body.lines(steps, _leaves(spec))
-    states = range(spec.states)
+    states, feedback = range(spec.states), Feedback(spec)
     block = [
         "n = min(width, stop - a)",
         *fills,
+        *feedback.rows(f"scratch + {row + spec.states} * pitch"),
         # the final states, where wanted, are the rows themselves
         *(f"r{i} = final{i} + a * WORD if final else scratch + {row + i} * pitch" for i in states),
         *_start(spec),
+        *feedback.start(),
         "for t in range(T):",
         *indent([
+            *feedback.ask(),
             *_pointers(spec),
             "q = out + (t * out_stride + a) * SIZE",
             "for j in range(n):",
             *indent([
                 *_values(spec, reads),
+                *feedback.hear(),
                 *lines,
                 f"at_out(q, j, {results[0]})",
+                *feedback.say(results),
                 *(f"row_store(r{i}, j, {results[1 + i]})" for i in states),
             ]),
         ]),
@@ -206,6 +219,7 @@ def _backward(spec: Spec) -> list[str]:
     gradients = differentiate(graph, steps, cotangents, wrt)
     body = Body("numba", spec.real, "F({})")
     fills, reads, row = _slot_rows(spec)
+    feedback = Feedback(spec)
     lines, results = body.lines(gradients, _leaves(spec))
     of_states, rest = results[: len(states)], results[len(states) :]
     of_inputs, of_slots = rest[: len(inputs)], rest[len(inputs) :]
@@ -222,6 +236,7 @@ def _backward(spec: Spec) -> list[str]:
         "segments = (T + span - 1) // span",
         f"checks = scratch + {checkpoint} * pitch",
         f"segment = checks + (segments * {len(states)} * pitch if segments > 1 else 0)",
+        *feedback.rows(f"segment + span * {len(states)} * pitch"),
         # each wanted slot's double-precision sums live as long as the kernel
         *_each("width", [f"wide_store(row_w{i}, j, 0.0)" for i in slots if spec.kinds[i] == "s"]),
     ]
@@ -242,6 +257,7 @@ def _backward(spec: Spec) -> list[str]:
         *fills,
         *(f"r{i} = {row}" for i, row in enumerate(row_0)),
         *_start(spec),
+        *feedback.start(),
         *_each("n", [f"acc_store(row_a{i}, j, F(0.0))" for i in slots]),
         "if gfinal:",
         *indent(_each("n", from_final)),
@@ -278,6 +294,7 @@ def _backward(spec: Spec) -> list[str]:
             *indent(["if (last - first) & 1:", *indent(copied(row_1, row_0)), "continue"]),
             "for t in range(last - 1, first - 1, -1):",
             *indent([
+                *feedback.ask(),
                 "k = t - first",
                 *at_k,
                 *_pointers(spec),
@@ -288,8 +305,10 @@ def _backward(spec: Spec) -> list[str]:
                     *_values(spec, reads),
                     *(f"gv{i}_j = grad_load(row_gv{i}, j)" for i in states),
                     "g_j = at_g(pg, j)",
+                    *feedback.hear(),
                     *lines,
                     *(f"at_gx{i}(q{i}, j, {name})" for i, name in zip(inputs, of_inputs, strict=True)),
+                    *feedback.say(of_inputs),
                     *(f"grad_store(row_gv{i}, j, {name})" for i, name in enumerate(of_states)),
                     *(f"acc_store(row_a{i}, j, acc_load(row_a{i}, j) + {name})"
                       for i, name in zip(slots, of_slots, strict=True)),
@@ -297,6 +316,7 @@ def _backward(spec: Spec) -> list[str]:
             ]),
         ]),
         *_finish(spec),
+        *feedback.finish(),
     ]  # fmt: skip
     return [
         *_open(spec, body.constants),

@@ -177,7 +177,7 @@ class _Call:
         return min(width, share), share
 
     def span(self) -> int:
-        """Return how many steps' states are kept at a time: all, or over long T about the square root of T."""
+        """Return how many steps' states are kept at a time: all, or over long T about its square root."""
         return self.steps if self.steps <= 2048 else int(np.ceil(np.sqrt(self.steps)))
 
     def run(

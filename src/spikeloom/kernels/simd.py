@@ -26,8 +26,10 @@ MEMORY = {
 SCOPES = 64
 
 
-def _alias(module: ir.Module, instruction: Any, scope: int) -> None:
-    """Promise that memory of one scope is never memory of another."""
+def _alias(module: ir.Module, instruction: Any, scope: int | None) -> None:
+    """Promise that memory of one scope is never memory of another; nothing for None."""
+    if scope is None:
+        return
     domain = module.add_metadata(["spikeloom"])
     every = [module.add_metadata([f"tensor {i}", domain]) for i in range(SCOPES)]
     instruction.set_metadata("alias.scope", module.add_metadata([every[scope]]))
@@ -39,7 +41,7 @@ def _element(builder: ir.IRBuilder, address: Any, index: Any, element: ir.Type) 
     return builder.gep(pointer, [index])
 
 
-def loader(storage: str, scope: int) -> Any:
+def loader(storage: str, scope: int | None) -> Any:
     """Return `load(address, index)`, which reads one element of a tensor of dtype `storage`."""
     result = MEMORY[storage]
 
@@ -50,12 +52,7 @@ def loader(storage: str, scope: int) -> Any:
             word = ir.IntType(16) if storage.endswith("float16") else real
             value = builder.load(_element(builder, args[0], args[1], word))
             _alias(builder.module, value, scope)
-            if storage == "float16":
-                return builder.fpext(builder.bitcast(value, ir.HalfType()), real)
-            if storage == "bfloat16":
-                wide = builder.zext(value, ir.IntType(32))
-                return builder.bitcast(builder.shl(wide, ir.Constant(ir.IntType(32), 16)), real)
-            return value
+            return _widened(builder, value, storage)
 
         return result(types.int64, types.int64), codegen
 
@@ -70,10 +67,7 @@ def storer(storage: str, scope: int) -> Any:
     def store(typingctx, address, index, value):
         def codegen(context, builder, signature, args):
             address, index, value = args
-            if storage == "float16":
-                value = builder.bitcast(builder.fptrunc(value, ir.HalfType()), ir.IntType(16))
-            elif storage == "bfloat16":
-                value = _to_bfloat16(builder, value)
+            value = _narrowed(builder, value, storage)
             instruction = builder.store(value, _element(builder, address, index, value.type))
             _alias(builder.module, instruction, scope)
             return context.get_dummy_value()
@@ -81,6 +75,37 @@ def storer(storage: str, scope: int) -> Any:
         return types.void(types.int64, types.int64, given), codegen
 
     return store
+
+
+def rounder(storage: str) -> Any:
+    """Return `round(value)`: the value as a tensor of dtype `storage` would hold it."""
+    given = MEMORY[storage]
+
+    @intrinsic
+    def round(typingctx, value):
+        def codegen(context, builder, signature, args):
+            return _widened(builder, _narrowed(builder, args[0], storage), storage)
+
+        return given(given), codegen
+
+    return round
+
+
+def _narrowed(builder: ir.IRBuilder, value: Any, storage: str) -> Any:
+    """Return a number of arithmetic as `storage` keeps it."""
+    if storage == "float16":
+        return builder.bitcast(builder.fptrunc(value, ir.HalfType()), ir.IntType(16))
+    return _to_bfloat16(builder, value) if storage == "bfloat16" else value
+
+
+def _widened(builder: ir.IRBuilder, value: Any, storage: str) -> Any:
+    """Return what `storage` keeps as a number of arithmetic."""
+    if storage == "float16":
+        return builder.fpext(builder.bitcast(value, ir.HalfType()), ir.FloatType())
+    if storage == "bfloat16":
+        wide = builder.zext(value, ir.IntType(32))
+        return builder.bitcast(builder.shl(wide, ir.Constant(ir.IntType(32), 16)), ir.FloatType())
+    return value
 
 
 def _to_bfloat16(builder: ir.IRBuilder, value: Any) -> Any:

@@ -17,7 +17,9 @@ class Spec:
         backward: the direction.
         storage: the data's dtype, by name.
         kinds: for each slot, "s" (one number) or "v" (one a neuron, through a row).
-        needs: for each input, then each slot, whether its gradient is wanted (backward only).
+        needs: for each input, then each slot, whether its gradient is wanted (backward only; with a synapse
+            the first input's always is).
+        synapse: the dtype in which a synapse feeds the output back, by name; empty for none (`feedback.py`).
     """
 
     program: Program
@@ -25,6 +27,7 @@ class Spec:
     storage: str
     kinds: str
     needs: tuple[bool, ...]
+    synapse: str = ""
 
     @property
     def real(self) -> str:
@@ -55,10 +58,12 @@ class Spec:
             names += [f"x{i}", f"x{i}_stride"]
         for i, kind in enumerate(self.kinds):
             names += [f"s{i}", f"s{i}_inner", f"s{i}_count"] if kind == "v" else []
+        names += ["units", "rare", "weight", "bias"] if self.synapse else []
         names += ["given", *(f"given{i}" for i in range(self.states))]
         if not self.backward:
+            names += ["fed", "z", "z_stride"] if self.synapse else []
             return [*names, "out", "out_stride", "final", *(f"final{i}" for i in range(self.states))]
-        names += ["span", "g", "g_stride"]
+        names += ["span", "g", "g_stride", *(["gfed"] if self.synapse else [])]
         for i in self.wanted_inputs:
             names += [f"gx{i}", f"gx{i}_stride"]
         names += ["gfinal", *(f"gfinal{i}" for i in range(self.states))]
@@ -70,10 +75,11 @@ class Spec:
 
         The order is: vector slots, then (forward) the states, or (backward) the gradients of the states, the
         sums of the wanted slots (single, then double), the checkpoints, the states of a segment of `steps`
-        steps.
+        steps; then what a synapse needs.
         """
         vectors = self.kinds.count("v")
         if not self.backward:
-            return vectors + self.states
+            return vectors + self.states + (4 if self.synapse else 0)
         checkpoints = segments if segments > 1 else 0
-        return vectors + self.states * (1 + checkpoints + steps) + 3 * len(self.wanted_slots)
+        fed = 3 if self.synapse else 0
+        return vectors + self.states * (1 + checkpoints + steps) + 3 * len(self.wanted_slots) + fed

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from .. import kernels, stream
+from ..announce import announce
 from ..neurons import Neuron
 from .time import find_time
 
@@ -20,8 +22,9 @@ class Recurrent(nn.Module):
     $$s_t, z_t = \mathrm{neuron}(x_t + \mathrm{synapse}(s_{t-1}),\ z_{t-1}), \qquad s_{-1} = 0$$
 
     with z the neuron's states. It takes and gives `[T, B, ...]` as a neuron does. The synapse sees one step
-    `[B, ...]`, in x's dtype. What mixes neurons at every step is no elementwise kernel: the loop over
-    time is the eager one, always.
+    `[B, ...]`, in x's dtype (or autocast's). Where it is a plain `nn.Linear`, kernels run the loop over
+    time: on CPU one for all steps, on GPU a few launches a step; any other synapse runs the eager loop.
+    `explain` tells which, and why.
 
     Arguments:
         neuron: the neuron.
@@ -35,7 +38,6 @@ class Recurrent(nn.Module):
     """
 
     sees_time = True
-    backend = "eager"
 
     def __init__(self, neuron: Neuron, synapse: nn.Module) -> None:
         super().__init__()
@@ -74,11 +76,11 @@ class Recurrent(nn.Module):
         """
         where = stream.current()
         if where is None:
-            return self.run(x, *inputs, generator=generator)[0]
+            return self._run(x, inputs, generator, None, False)[0]
         self.neuron._check(x)
         key = where.key(self)
         state = where.load(key, self.states, x[0])
-        out, final, _ = self.run(x, *inputs, state=state, generator=generator)
+        out, final = self._run(x, inputs, generator, state, True)
         where.store(key, final)
         return out
 
@@ -97,7 +99,7 @@ class Recurrent(nn.Module):
             inputs: as in `forward`.
             state: the initial state by name, each of shape `x.shape[1:]`; None for the neuron's own, and no
                 feedback.
-            record: the states whose course after each step is wanted.
+            record: the states whose course after each step is wanted (this runs the eager truth).
             generator: as in `forward`.
 
         Returns:
@@ -107,6 +109,92 @@ class Recurrent(nn.Module):
         unknown = sorted(set(record) - set(self.states))
         if unknown:
             raise ValueError(f"Recurrent has no state {unknown[0]!r}; its states: {self.states}")
+        if not record:
+            out, final = self._run(x, inputs, generator, state, True)
+            return out, final, {}
+        if self.choice(x).backend != "eager":
+            kernels.announce_recording("Recurrent")
+        out, final, traces = self._loop(x, inputs, generator, state, record)
+        return out, final, dict(zip(record, traces, strict=True))
+
+    def choice(self, x: Tensor) -> kernels.Choice:
+        """Return what runs the loop over time for x `[T, B, ...]`, and why."""
+        found = self._unfit(x)
+        if found is None:
+            found = kernels.decide(x.device, x.dtype)
+        if found.backend == "triton":
+            return kernels.Choice("triton", f"{found.why}; a product and a launch each step", found.remedy)
+        return found
+
+    def _unfit(self, x: Tensor) -> kernels.Choice | None:
+        """Return the eager loop, where what is special about this call leaves nothing else."""
+        synapse = self.synapse
+        if self.neuron._plan is None:
+            return kernels.Choice("eager", "its class says eager = True")
+        if type(synapse) is not nn.Linear:
+            return kernels.Choice(
+                "eager", f"its synapse is a {type(synapse).__name__}, not a plain nn.Linear"
+            )
+        changed = _changed(synapse)
+        if changed:
+            return kernels.Choice("eager", f"its synapse has {changed}", "take it off for the fused kernel")
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return kernels.Choice("eager", "torch.func transforms it", "loop over the networks instead")
+        dtype = self._dtype(x)
+        if dtype is None or synapse.weight.shape != (x.shape[-1], x.shape[-1]) or x.ndim < 3:
+            return kernels.Choice("eager", "its synapse does not fit x [T, B, ..., n]")
+        found = kernels.decide(x.device, dtype)
+        return found if found.backend == "eager" else None
+
+    def _dtype(self, x: Tensor) -> torch.dtype | None:
+        """Return the dtype in which the synapse runs; None where PyTorch would refuse, or move data."""
+        parameters = [p for p in (self.synapse.weight, self.synapse.bias) if p is not None]
+        if any(p.device != x.device for p in parameters):
+            return None
+        dtypes = {x.dtype, *(p.dtype for p in parameters)}
+        if torch.is_autocast_enabled(x.device.type) and torch.float64 not in dtypes:
+            return torch.get_autocast_dtype(x.device.type)
+        return x.dtype if len(dtypes) == 1 else None
+
+    def _run(
+        self,
+        x: Tensor,
+        inputs: Sequence[Tensor],
+        generator: torch.Generator | None,
+        state: Mapping[str, Tensor] | None,
+        final: bool,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        neuron = self.neuron
+        neuron._check(x)
+        unfit = self._unfit(x)
+        if unfit is not None and unfit.remedy:
+            announce(f"Recurrent runs the eager loop, slower than a kernel: {unfit.why}; {unfit.remedy}")
+        if unfit is not None or kernels.choose(x, "Recurrent") == "eager":
+            out, last, _ = self._loop(x, inputs, generator, state, ())
+            return out, last
+        inner = None if state is None else {name: v for name, v in state.items() if name != _FED}
+        plan, compute = cast(kernels.Plan, neuron._plan), kernels.compute_dtype(x.dtype)
+        xs = neuron._inputs(x, inputs, generator)
+        slots = plan.slots([neuron._value(name, x, compute) for name in neuron._names()])
+        given = () if inner is None else tuple(neuron._state(x, inner))
+        fed = None if state is None else self._feedback(x, state)
+        linear, dtype = cast(nn.Linear, self.synapse), cast(torch.dtype, self._dtype(x))
+        out, states = kernels.recur(
+            plan.program, xs, slots, given, fed, linear.weight, linear.bias, dtype, final
+        )
+        out = neuron._marked(out)
+        if not final:
+            return out, {}
+        return out, {**dict(zip(neuron.states, states, strict=True)), _FED: out[-1]}
+
+    def _loop(
+        self,
+        x: Tensor,
+        inputs: Sequence[Tensor],
+        generator: torch.Generator | None,
+        state: Mapping[str, Tensor] | None,
+        record: Sequence[str],
+    ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
         inner = None if state is None else {name: v for name, v in state.items() if name != _FED}
         step, xs, states = self.neuron.unrolled(x, inputs, generator, inner)
         fed = x.new_zeros(x.shape[1:]) if state is None else self._feedback(x, state)
@@ -125,7 +213,7 @@ class Recurrent(nn.Module):
         out, final, traces = kernels.loop(
             recurrent, xs, [*states, fed], [self.states.index(n) for n in record]
         )
-        return out, dict(zip(self.states, final, strict=True)), dict(zip(record, traces, strict=True))
+        return out, dict(zip(self.states, final, strict=True)), traces
 
     def _feedback(self, x: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         fed = state.get(_FED)
@@ -136,3 +224,14 @@ class Recurrent(nn.Module):
                 f"{x.device}; give all of {self.states}"
             )
         return fed.to(x.dtype)
+
+
+def _changed(synapse: nn.Linear) -> str:
+    """Say what would be lost if the synapse were its weight and bias alone; an empty string for nothing."""
+    if "forward" in synapse.__dict__:
+        return "a forward of its own"
+    if any(type(p) not in (nn.Parameter, Tensor, type(None)) for p in (synapse.weight, synapse.bias)):
+        return f"a weight of type {type(synapse.weight).__name__}"
+    of_module = (synapse._forward_hooks, synapse._forward_pre_hooks)
+    of_gradient = (synapse._backward_hooks, synapse._backward_pre_hooks)
+    return "hooks" if any(of_module) or any(of_gradient) else ""

@@ -1,0 +1,159 @@
+"""Running a program whose output comes back through a linear synapse, under autograd and `torch.compile`.
+
+Forward, the neuron's input is z_t = x_t + synapse(out_{t-1}). It is kept for the backward pass, instead of x:
+the states are recomputed from it without a matrix product. The gradient of z is that of x; the synapse's
+weights take theirs from it in one product over all steps.
+
+As in `weave.py`: eagerly an `autograd.Function`, under a compiler one custom operator for every neuron.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..announce import announce
+from . import recur_op  # noqa: F401  (registers the operator)
+from .eager import loop, step_of
+from .graph import program_of
+from .recur_run import Kind, Parts, backward, forward, split
+
+
+def recur(
+    program: str,
+    inputs: Sequence[Tensor],
+    slots: Sequence[float | Tensor],
+    states: Sequence[Tensor],
+    fed: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    synapse: torch.dtype,
+    final: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run `program` over `inputs` [T, B, ..., n], its output fed back into the first input a step later.
+
+    Arguments:
+        program: the text of a `Program`.
+        inputs: tensors of one shape and dtype.
+        slots: the values of the program's slots.
+        states: the initial states, of one step's shape; empty for the program's own.
+        fed: the output before the first step, of one step's shape; None for zero.
+        weight: `[n, n]`, as of `nn.Linear`.
+        bias: `[n]`, or None.
+        synapse: the dtype in which the synapse runs, to which output, weights and result are rounded.
+        final: whether the final states are wanted.
+
+    Returns:
+        The output, like the first input, and the final states (empty unless `final`).
+    """
+    kind = Kind(
+        program,
+        "".join("t" if isinstance(slot, Tensor) else "n" for slot in slots),
+        [float(slot) for slot in slots if not isinstance(slot, Tensor)],
+        str(synapse).removeprefix("torch."),
+    )
+    parts = Parts(
+        list(inputs),
+        [slot for slot in slots if isinstance(slot, Tensor)],
+        list(states),
+        [] if fed is None else [fed],
+        [weight] if bias is None else [weight, bias],
+    )
+    every = [tensor for part in parts for tensor in part]
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in every)
+    if torch.compiler.is_compiling():
+        made = torch.ops.spikeloom.recur(*kind, *parts, final, keep)
+        return made[0], made[1 + keep :]
+    if not keep:
+        out, _, last = forward(kind, parts, final, keep)
+        return out, last
+    out, *last = _Recur.apply(kind, final, parts.sizes, *every)
+    _forget_values(out)
+    return out, last
+
+
+def _forget_values(out: Tensor) -> None:
+    """Let autograd keep of x where it came from, for a double backward, but not its values."""
+    saved = out.grad_fn._raw_saved_tensors[0]  # type: ignore[union-attr]
+
+    def about(x: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+        return x.shape, x.dtype, x.device
+
+    def zeros(known: tuple[torch.Size, torch.dtype, torch.device]) -> Tensor:
+        shape, dtype, device = known
+        return torch.zeros((), dtype=dtype, device=device).expand(shape)
+
+    try:
+        saved.register_hooks(about, zeros)
+    except RuntimeError:
+        return  # the caller's hooks have it: checkpointing, packing, offloading
+
+
+class _Recur(torch.autograd.Function):
+    """The eager path: little overhead a call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kind: Kind, final: bool, sizes: Sequence[int], *every: Tensor
+    ) -> tuple[Tensor, ...]:
+        out, z, last = forward(kind, Parts(*split(sizes, every)), final, True)
+        assert z is not None
+        ctx.given = kind, sizes
+        ctx.save_for_backward(*every, z, out)
+        ctx.set_materialize_grads(False)
+        return out, *last
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        kind, sizes = ctx.given
+        *every, z, out = ctx.saved_tensors
+        needs = ctx.needs_input_grad[3:]
+        if torch.is_grad_enabled():  # create_graph=True
+            return None, None, None, *_differentiable_backward(kind, sizes, every, z, grads, needs)
+        parts = Parts(*split(sizes, [z, *every[1:]]))
+        return None, None, None, *backward(kind, parts, grads, out, needs)
+
+
+def _differentiable_backward(
+    kind: Kind,
+    sizes: Sequence[int],
+    every: Sequence[Tensor],
+    z: Tensor,
+    grads: Sequence[Tensor | None],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return gradients that can be differentiated again: those of the eager truth."""
+    announce("a double backward runs the eager truth, slower than a kernel")
+    # views, so that a tensor that another one was made of gets its own gradient alone
+    every = [tensor.view_as(tensor) for tensor in every]
+    inputs, tensors, states, fed, (weight, *bias) = split(sizes, every)
+    read, compute, data = program_of(kind.program), z.dtype, inputs[0].dtype
+    slots = [s.to(compute) if isinstance(s, Tensor) else s for s in kind.slots(tensors)]
+    step = step_of(read, slots)
+    first = states or [torch.zeros_like(z[0]) + slots[i] for i in read.init]
+    said = fed or [torch.zeros_like(z[0], dtype=data)]
+    cast = [tensor.to(kind.dtype) for tensor in (weight, *bias)]
+
+    def recurrent(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        (*further, z_t), now, (said,) = split((len(inputs), len(first), 1), rest)
+        heard = F.linear(said.to(kind.dtype), *cast).to(compute)
+        # the value is z's, so the spikes are the kernel's; of x there is none (_forget_values)
+        value = z_t + (x - x.detach()) + (heard - heard.detach())
+        out, *new = step(value, *further, *now)
+        return out, *new, out.to(data)
+
+    with torch.autocast(z.device.type, enabled=False):
+        out, last, _ = loop(recurrent, [*inputs, z], [*first, *said])
+        results = zip((out, *last), grads, strict=False)
+        pairs = [(o, g) for o, g in results if g is not None and o.requires_grad]
+        wanted = [tensor for tensor, need in zip(every, needs, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(
+                [o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True
+            )
+        )
+    return [next(found) if need else None for need in needs]

@@ -1,0 +1,149 @@
+"""A program with a linear synapse, forward and backward, by the kernels of its device: without autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from types import ModuleType
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from .backend import forced
+
+T = TypeVar("T")
+
+
+class Parts(NamedTuple):
+    """The tensors of a call, in the order in which autograd and the operator take them.
+
+    Attributes:
+        inputs: x (or z, in the backward pass), and the neuron's further inputs.
+        tensors: the slots that are tensors.
+        states: the initial states, or none.
+        fed: the feedback that the first step hears, or none.
+        weights: the synapse's weight, and its bias if it has one.
+    """
+
+    inputs: Sequence[Tensor]
+    tensors: Sequence[Tensor]
+    states: Sequence[Tensor]
+    fed: Sequence[Tensor]
+    weights: Sequence[Tensor]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many tensors each part has."""
+        return [len(part) for part in self]
+
+
+class Kind(NamedTuple):
+    """What a call is, beside its tensors: plain data, for the operator.
+
+    Attributes:
+        program: the text of a `Program`.
+        kinds: for each slot, "t" (a tensor) or "n" (a number).
+        numbers: the slots that are numbers.
+        synapse: the dtype in which the synapse runs, by name.
+    """
+
+    program: str
+    kinds: str
+    numbers: Sequence[float]
+    synapse: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype in which the synapse runs."""
+        dtype: torch.dtype = getattr(torch, self.synapse)
+        return dtype
+
+    def slots(self, tensors: Sequence[Tensor]) -> list[float | Tensor]:
+        """Return the slots in the program's order."""
+        t, n = iter(tensors), iter(self.numbers)
+        return [next(t) if kind == "t" else next(n) for kind in self.kinds]
+
+
+def split(sizes: Sequence[int], every: Sequence[T]) -> list[list[T]]:
+    """Return `every` cut into lists of these sizes."""
+    remaining = iter(every)
+    return [list(islice(remaining, size)) for size in sizes]
+
+
+def _kernels(device: torch.device) -> ModuleType:
+    """Return the module whose `forward` and `backward` run a synapse's loop on `device`."""
+    if device.type == "cpu" and forced() != "triton":
+        from . import recur_numba
+
+        return recur_numba
+    from . import recur_steps
+
+    return recur_steps
+
+
+def forward(kind: Kind, parts: Parts, final: bool, keep: bool) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Return the output, z if `keep`, and the final states if `final`."""
+    inputs, tensors, states, fed, (weight, *bias) = parts
+    device = inputs[0].device
+    with torch.autocast(device.type, enabled=False), torch.no_grad():
+        result: tuple[Tensor, Tensor | None, list[Tensor]] = _kernels(device).forward(
+            kind.program, inputs, kind.slots(tensors), states, fed[0] if fed else None,
+            weight, bias[0] if bias else None, kind.dtype, final, keep,
+        )  # fmt: skip
+    return result
+
+
+def backward(
+    kind: Kind, parts: Parts, grads: Sequence[Tensor | None], out: Tensor, needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of every tensor of `parts` in order, where `needs` asks for it.
+
+    Arguments:
+        kind: what the call was.
+        parts: its tensors, the first input being z.
+        grads: of the output and of each final state.
+        out: the output.
+        needs: a flag a tensor.
+    """
+    inputs, tensors, states, fed, weights = parts
+    of_inputs, of_tensors, of_states, of_fed, of_weights = split(parts.sizes, needs)
+    flags = iter(of_tensors)
+    of_slots = [next(flags) if k == "t" else False for k in kind.kinds]
+    found: list[Tensor | None]
+    with torch.autocast(out.device.type, enabled=False), torch.no_grad():
+        found, g_fed = _kernels(out.device).backward(
+            kind.program, grads[0], grads[1:], inputs, kind.slots(tensors), states, weights[0], kind.dtype,
+            out.dtype, [*of_inputs, *of_slots, *of_states],
+        )  # fmt: skip
+        g_inputs, g_slots, g_states = split((len(inputs), len(kind.kinds), len(states)), found)
+        g = g_inputs[0]
+        assert g is not None
+        g_weights = _of_weights(g.to(kind.dtype), out.to(kind.dtype), fed, weights, of_weights)
+    return [
+        g if of_inputs[0] else None,
+        *g_inputs[1:],
+        *(slot for slot, k in zip(g_slots, kind.kinds, strict=True) if k == "t"),
+        *g_states,
+        *(g_fed.to(before.dtype) if need else None for before, need in zip(fed, of_fed, strict=True)),
+        *g_weights,
+    ]
+
+
+def _of_weights(
+    g: Tensor, out: Tensor, fed: Sequence[Tensor], weights: Sequence[Tensor], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of weight and bias from g, that of z: of all steps at once."""
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.to(g.dtype).reshape(-1, g.shape[-1])
+
+    found: list[Tensor | None] = [None] * len(weights)
+    if needs[0]:
+        total = rows(g[1:]).t() @ rows(out[:-1])
+        for before in fed:
+            total += rows(g[0]).t() @ rows(before)
+        found[0] = total.to(weights[0].dtype)
+    if needs[1:] == [True]:
+        found[1] = rows(g).sum(0).to(weights[1].dtype)
+    return found

@@ -1,0 +1,98 @@
+"""A neuron with a synapse wherever its kernel runs: step by step, a few launches a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .backend import kernels_for
+from .eager import compute_dtype
+
+
+def forward(
+    text: str,
+    inputs: Sequence[Tensor],
+    slots: Sequence[float | Tensor],
+    states: Sequence[Tensor],
+    fed: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    synapse: torch.dtype,
+    final: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Return the output, z (if `keep`: what the backward pass takes instead of x), and the final states."""
+    x = inputs[0]
+    compute, kernels = compute_dtype(x.dtype), kernels_for(x.device)
+    weight, bias = weight.to(synapse), None if bias is None else bias.to(synapse)
+    z = x.to(compute, copy=True, memory_format=torch.contiguous_format)
+    further = [i.to(compute) for i in inputs[1:]]
+    said = torch.zeros_like(z[0]) if fed is None else fed
+    outs, now = [], list(states)
+    for t in range(x.shape[0]):
+        z[t] += F.linear(said.to(synapse), weight, bias)
+        out, now = kernels.forward(text, _at(t, [z, *further]), slots, now, True)
+        said = out[0].to(x.dtype)
+        outs.append(said)
+    return torch.stack(outs), z if keep else None, now if final else []
+
+
+def backward(
+    text: str,
+    g: Tensor | None,
+    g_final: Sequence[Tensor | None],
+    inputs: Sequence[Tensor],
+    slots: Sequence[float | Tensor],
+    states: Sequence[Tensor],
+    weight: Tensor,
+    synapse: torch.dtype,
+    data: torch.dtype,
+    needs: Sequence[bool],
+) -> tuple[list[Tensor | None], Tensor]:
+    """Return the gradients of inputs, slots and initial states, and that of the initial feedback.
+
+    The first input is z. The gradient of x is always returned, whatever `needs` says: the synapse's weights
+    need it.
+    """
+    z, *further = inputs
+    weight, kernels = weight.to(synapse), kernels_for(z.device)
+    given = [z, *(i.to(z.dtype) for i in further)]
+    n_in, n_slots, last = len(inputs), len(slots), z.shape[0] - 1
+    courses = [list(states)]
+    for t in range(last):
+        courses.append(kernels.forward(text, _at(t, given), slots, courses[-1], True)[1])
+
+    of_inputs = [torch.empty(z.shape, dtype=data, device=z.device) if need else None for need in needs[:n_in]]
+    gx = torch.empty(z.shape, dtype=data, device=z.device)
+    of_inputs[0] = gx
+    of_slots: list[Tensor | None] = [None] * n_slots
+    of_states = list(g_final)
+    heard = torch.zeros_like(z[0], dtype=data)
+    for t in range(last, -1, -1):
+        at_t = heard if g is None else g[t] + heard
+        # the states before the first step: the program's own, or given
+        wanted = [True] * len(courses[t]) if t else list(needs[n_in + n_slots :])
+        grads = kernels.backward(
+            text, at_t.to(z.dtype).unsqueeze(0), of_states, _at(t, given), slots, courses[t],
+            [True, *needs[1 : n_in + n_slots], *wanted],
+        )  # fmt: skip
+        of_states = grads[n_in + n_slots :]
+        for whole, part in zip(of_inputs, grads[:n_in], strict=True):
+            if whole is not None and part is not None:
+                whole[t] = part[0]
+        of_slots = [_sum(a, b) for a, b in zip(of_slots, grads[n_in : n_in + n_slots], strict=True)]
+        back = grads[0]
+        assert back is not None
+        heard = (back[0].to(synapse) @ weight).to(data)
+    return [*of_inputs, *of_slots, *of_states], heard
+
+
+def _at(t: int, tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor[t : t + 1] for tensor in tensors]
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
