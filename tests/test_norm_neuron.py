@@ -14,6 +14,7 @@ from zoo import NEURONS
 import spikeloom as sl
 from spikeloom import kernels
 from spikeloom.kernels import channels
+from spikeloom.measure import FiringRates
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x,
@@ -455,3 +456,30 @@ def test_moments_and_correction(
     assert got is g
     close = {8: 1e-12, 4: 1e-5, 2: 2e-2}[dtype.itemsize]
     torch.testing.assert_close(got, want, rtol=close, atol=close)
+
+
+# -- what others see of it ------------------------------------------------------------------------
+
+
+def test_explain_and_rates_see_one_layer() -> None:
+    both = sl.NormNeuron(nn.BatchNorm1d(5), sl.LIF(tau=3.0))
+    net, x = nn.Sequential(both, sl.LIF()), torch.randn(4, 30, 5)
+    before = both.norm.running_mean.clone()
+    first, second = sl.explain(net, x).rows
+    assert (first.layer, first.backend, second.layer) == ("0", "numba", "1")
+    assert first.neuron == "NormNeuron(BatchNorm1d, LIF(v_threshold=1, v_reset=0, tau=3))"
+    assert 4.0 <= first.bytes_per_neuron_step < 4.5  # x, and values by channel
+    assert torch.equal(both.norm.running_mean, before)
+    with FiringRates(net) as rates:
+        y = both(x)
+        net(x)
+    assert set(rates.layers()) == {"0", "1"}
+    assert rates.layers()["0"] == y.mean()
+
+
+@pytest.mark.filterwarnings("ignore:NormNeuron runs")
+def test_explain_says_when_they_run_apart() -> None:
+    both = sl.NormNeuron(nn.BatchNorm1d(5), sl.LIF())
+    both.norm.register_forward_hook(lambda module, inputs, out: None)
+    (row,) = sl.explain(both, torch.randn(4, 3, 5)).rows
+    assert "BatchNorm1d has hooks" in row.why

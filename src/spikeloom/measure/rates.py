@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..neurons import Neuron
+from ..nn.time import spiking_layers
 
 
 class FiringRates:
@@ -33,10 +33,9 @@ class FiringRates:
         self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> FiringRates:
-        for name, module in self._net.named_modules():
-            if isinstance(module, Neuron):
-                self._spikes[name], self._chances[name] = 0, 0
-                self._hooks.append(module.register_forward_hook(self._counter(name)))
+        for name, module, _ in spiking_layers(self._net):
+            self._spikes[name], self._chances[name] = 0, 0
+            self._hooks.append(module.register_forward_hook(self._counter(name)))
         return self
 
     def __exit__(self, *error: object) -> None:
