@@ -21,7 +21,7 @@ LOG2E = tl.constexpr(fitted.LOG2E)
 LN2_HIGH, LN2_LOW = tl.constexpr(fitted.LN2_HIGH), tl.constexpr(fitted.LN2_LOW)
 EXP_LOW, EXP_HIGH = (tl.constexpr(value) for value in fitted.EXP_RANGE)
 E0, E1, E2, E3, E4 = (tl.constexpr(value) for value in fitted.EXP)
-TINY, INFINITY, NAN = tl.constexpr(1.1754943508222875e-38), tl.constexpr(math.inf), tl.constexpr(math.nan)
+TINY, INFINITY = tl.constexpr(1.1754943508222875e-38), tl.constexpr(math.inf)
 SQRT_HALF_BITS = tl.constexpr(fitted.SQRT_HALF_BITS)
 L0, L1, L2, L3, L4, L5, L6, L7, L8 = (tl.constexpr(value) for value in fitted.LOG)
 TANH_SPLIT = tl.constexpr(fitted.TANH_SPLIT)
@@ -159,7 +159,7 @@ def log32(x):
     result = ((p * (z * f) + n * LN2_LOW) - 0.5 * z) + f + n * LN2_HIGH
     result = tl.where(x == INFINITY, x, result)
     result = tl.where(x == 0.0, -INFINITY, result)
-    return tl.where((x < 0.0) | (x != x), NAN, result)
+    return tl.where((x < 0.0) | (x != x), float("nan"), result)
 
 
 @triton.jit
@@ -327,4 +327,4 @@ def power64(a, b):
     size = tl.exp(b * tl.log(tl.abs(a)))
     size = tl.where((b == 0.0) | (a == 1.0) | ((a == -1.0) & (tl.abs(b) == INFINITY)), 1.0, size)
     size = tl.where(odd & (a < 0.0), -size, size)
-    return tl.where((a < 0.0) & ~whole & (a != -INFINITY), NAN, size)
+    return tl.where((a < 0.0) & ~whole & (a != -INFINITY), float("nan"), size)
