@@ -6,8 +6,9 @@ from .explain import explain
 from .kernels import TraceError, backend
 from .models import create_model, list_models
 from .neurons import *  # noqa: F403 - all that neurons.__all__ names
-from .nn import NormNeuron, PerStep, Recurrent
+from .nn import NormNeuron, PerStep, Recurrent, fold
 from .packed import packed_spikes
+from .recompute import checkpoint_time, recompute
 from .stream import Stream
 
 __version__ = "0.1.0"
@@ -21,10 +22,13 @@ __all__ = [
     "Stream",
     "TraceError",
     "backend",
+    "checkpoint_time",
     "create_model",
     "explain",
+    "fold",
     "list_models",
     "nn",
     "packed_spikes",
+    "recompute",
     "surrogate",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,12 +55,9 @@ class Stream:
                 f"does, but its state has moved on; {_INSTEAD}"
             )
         chunk = Chunk(self.net, self.state)
-        with uncompiled("a Stream"):
-            _active.chunk = chunk
-            try:
-                out = self.net(*args, **kwargs)
-            finally:
-                _active.chunk = None
+        _announce_differences(chunk.names)
+        with uncompiled("a Stream"), chunk.active():
+            out = self.net(*args, **kwargs)
         if not chunk.calls:
             announce(
                 f"Stream: {type(self.net).__name__} called no module that keeps a state in this thread (an "
@@ -90,16 +89,26 @@ class Chunk:
     Arguments:
         net: the streamed network.
         initial: the state that the stream brings.
+        recomputed: whether this is called by a checkpoint that brings the same state when it recomputes.
     """
 
-    def __init__(self, net: nn.Module, initial: dict[str, Tensor]) -> None:
+    def __init__(self, net: nn.Module, initial: dict[str, Tensor], recomputed: bool = False) -> None:
         self.names = {module: _path(name) for name, module in net.named_modules()}
         self.calls: Counter[nn.Module] = Counter()
         self.initial = initial
         self.final: dict[str, Tensor] = {}
         self.grad = torch.is_grad_enabled()
+        self.known = _checkpoint_hook() if recomputed else None
         _check_state(initial, set(self.names.values()))
-        _announce_differences(self.names)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Be the call that modules meet, in this thread."""
+        before, _active.chunk = _active.chunk, self
+        try:
+            yield
+        finally:
+            _active.chunk = before
 
     def key(self, module: nn.Module) -> str:
         """Return the prefix of this call's keys; each call of a module in one chunk has its own."""
@@ -108,7 +117,7 @@ class Chunk:
                 f"{type(module).__name__} is called inside a Stream but is no submodule of the streamed "
                 "network, so its state has no name; register it as an attribute of the network"
             )
-        if self.grad and _is_checkpointed():
+        if self.grad and _is_checkpointed(self.known):
             raise RuntimeError(
                 f"{type(module).__name__} {self.names[module]!r} runs inside torch.utils.checkpoint (or "
                 "another autograd.Function) inside a Stream; a recomputation would start from the "
@@ -171,11 +180,17 @@ _active = _Active()
 _INSTEAD = "leave checkpointing out and call stream.detach() between chunks, which bounds the memory"
 
 
-def _is_checkpointed() -> bool:
-    """Whether what runs now, with gradients wanted, will be recomputed in the backward pass."""
+def _checkpoint_hook() -> Any:
+    """Return what torch.utils.checkpoint (use_reentrant=False) saves tensors with here, if it does."""
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    if hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint":
-        return True  # use_reentrant=False
+    return hooks[0] if hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint" else None
+
+
+def _is_checkpointed(known: Any) -> bool:
+    """Whether what runs now, with gradients wanted, will be recomputed in backward, other than by `known`."""
+    hook = _checkpoint_hook()
+    if hook is not None and hook is not known:
+        return True
     if torch.is_grad_enabled():
         return False
     # use_reentrant=True, and other libraries' checkpoints, run in the forward of an autograd.Function
@@ -205,13 +220,17 @@ def _path(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
+def uses_batch(module: nn.Module) -> bool:
+    """Return whether a module is a norm that takes its statistics from the batch that it sees."""
+    norms = nn.modules.batchnorm._BatchNorm
+    return isinstance(module, norms) and (module.training or module.running_mean is None)
+
+
 def _announce_differences(names: dict[nn.Module, str]) -> None:
     """Say where chunks do not add up to the whole, or run slower than one would expect."""
     found: dict[str, list[str]] = {}
     for module, name in names.items():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
-            module.training or module.running_mean is None
-        ):
+        if uses_batch(module):
             what = "takes its statistics from each chunk alone; call net.eval() to stream"
         elif isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
             what = "draws a new mask in each chunk; call net.eval() to stream"
