@@ -26,6 +26,7 @@ __all__ = [
     "create_model",
     "explain",
     "fold",
+    "fold",
     "list_models",
     "nn",
     "packed_spikes",

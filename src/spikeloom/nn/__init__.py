@@ -1,5 +1,6 @@
 """What stands between neurons."""
 
+from .fold import fold
 from .norm_neuron import NormNeuron
 from .norms import (
     ThresholdDependentBatchNorm1d,
@@ -16,4 +17,5 @@ __all__ = [
     "ThresholdDependentBatchNorm1d",
     "ThresholdDependentBatchNorm2d",
     "ThresholdDependentBatchNorm3d",
+    "fold",
 ]
