@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from harness import (
+    Clock,
     Deviation,
     Passed,
     Ratio,
@@ -27,6 +28,7 @@ from harness import (
     interleave,
     kept_bytes,
     report,
+    wall,
 )
 from rivals import LIBRARIES, LOOP, NEURONS, OURS, Contender, makers
 from torch import Tensor
@@ -83,6 +85,7 @@ class Entrant:
     contender: Contender
     x: Tensor
     g: Tensor
+    clock: Clock = wall
 
     def __post_init__(self) -> None:
         self.input = (self.x * self.contender.input_scale).requires_grad_()
@@ -97,7 +100,7 @@ class Entrant:
 
     @property
     def run(self) -> Run:
-        return Run(self.call, (self.input, *self.contender.parameters))
+        return Run(self.call, (self.input, *self.contender.parameters), clock=self.clock)
 
     def passed(self) -> Passed:
         """Run once; return the result in the truth's terms."""
@@ -115,7 +118,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 def truth(neuron: str, x: Tensor, g: Tensor) -> Passed:
     """Return the pass of Spikeloom's eager backend in float64."""
-    module = NEURONS[neuron]().double()
+    module = NEURONS[neuron]().double().to(x.device)
     exact = x.double().requires_grad_()
     with sl.backend("eager"):
         output = module(exact)

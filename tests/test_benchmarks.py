@@ -257,3 +257,99 @@ def test_a_block_is_the_same_in_both_layouts():
         y = last.net.block(last.x)
         torch.testing.assert_close(y, first.net.block(first.x).transpose(2, 3))
     assert y.max() > 1  # spikes add up along the residual
+
+
+ON_CPU = ["--device", "cpu", "--rounds", "2", "--markdown"]
+NO_GPU = not torch.cuda.is_available()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["gpu", "gpu_step"])
+def test_gpu_benchmarks_measure_nothing_without_a_gpu(name, capsys):
+    __import__(name).main([])
+    assert capsys.readouterr().out == "no GPU: not measured\n"
+
+
+def test_gpu_runs(capsys):
+    import gpu
+
+    gpu.main([*ON_CPU, "--parts", "neuron", "graph", "recurrent", "--steps", "3", "--neurons", "40"])
+    printed = capsys.readouterr().out
+    for dtype in ("float32", "bfloat16"):
+        assert f"| LIF, T=3, N=40, {dtype}, cpu | Spikeloom |" in printed
+    assert "| kernels a step of Recurrent, forward | 0.0 |" in printed  # none on a GPU
+
+
+def test_gpu_compares_with_the_truth_of_the_rounded_input():
+    import gpu
+
+    case = gpu.Case(T=5, N=300, dtype=torch.bfloat16, device=torch.device("cpu"))
+    (row,) = [row for name, row in gpu.neuron(case, rounds=1).rows.items() if name == "Spikeloom"]
+    assert row.deviation.flips == 0
+    assert 0 < row.deviation.input_gradient < gpu.NEAR[torch.bfloat16]
+    assert row.kept == 2.0
+
+
+def test_gpu_first_use_is_longer(capsys):
+    import gpu
+
+    gpu.main(["--device", "cpu", "--only", "first"])
+    assert float(capsys.readouterr().out) > 0
+
+
+def test_a_step_to_be_captured_trains():
+    from gpu_graph import Training, losses
+
+    training = Training(torch.device("cpu"))
+    first, *_, last = losses(training, training.step, 12)
+    assert last < first
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs a GPU")
+def test_a_captured_step_is_the_step():
+    from gpu_graph import graph
+
+    assert set(graph(rounds=1, device=torch.device("cuda"))) == {"step", "replay"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs a GPU")
+def test_clocks_of_a_gpu():
+    from harness import events, queued
+
+    x = torch.randn(1 << 22, device="cuda")
+    assert 0 < queued(lambda: x + 1) < 1
+    assert 0 < events(lambda: x + 1) < 1
+
+
+def test_sew_resnet_has_the_papers_parameters():
+    from sew_resnet import ours
+
+    assert sum(p.numel() for p in ours(1000).parameters()) == 11_689_512
+
+
+def test_gpu_step_checks_and_times_a_network():
+    import gpu_step
+
+    cpu = torch.device("cpu")
+    size = gpu_step.Size(steps=2, batch=1, pixels=32, classes=10)
+    found = gpu_step.alone("Spikeloom", "channels-last", size, rounds=1, device=cpu)
+    assert len(found["rounds"]) == 1
+    assert found["peak"] == 0  # of a GPU's memory
+
+
+def test_gpu_step_reports_what_failed_beside_what_ran(monkeypatch, capsys):
+    import gpu_step
+
+    def process(script, flag, name, layout, *words, environment):
+        if "channels-last" in layout:
+            raise RuntimeError("a process failed:\nOutOfMemoryError: too large")
+        return {"rounds": [0.2, 0.1, 0.3], "first": 4.0, "peak": 2**30}
+
+    monkeypatch.setattr(gpu_step, "in_fresh_process", process)
+    names = ["Spikeloom", gpu_step.CEILING]
+    gpu_step.main(["--device", "cpu", "--markdown", "--entrants", *names])
+    printed = capsys.readouterr().out
+    assert "| Spikeloom, contiguous | 200 (100 - 300) | - | 1.00x | 1.00 | 4.0 |" in printed
+    assert "| Spikeloom, channels-last | OutOfMemoryError: too large | - | - | - | - |" in printed
