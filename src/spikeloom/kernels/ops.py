@@ -152,6 +152,13 @@ def is_boolean(op: str) -> bool:
     return op in OPS and OPS[op].boolean
 
 
+def _like_data(number: float, condition: Any, leaves: Mapping[str, Sequence[Any]]) -> Any:
+    if not isinstance(condition, torch.Tensor):
+        return number
+    dtype = next(v.dtype for values in leaves.values() for v in values if isinstance(v, torch.Tensor))
+    return torch.full((), number, dtype=dtype, device=condition.device)
+
+
 def evaluate(tape: Tape, leaves: Mapping[str, Sequence[Any]]) -> list[Any]:
     """Compute a tape from the values of its leaves, by kind and index: numbers or tensors.
 
@@ -167,5 +174,8 @@ def evaluate(tape: Tape, leaves: Mapping[str, Sequence[Any]]) -> list[Any]:
         else:
             operands = [values[i] for i in args]
             tensors = any(isinstance(operand, torch.Tensor) for operand in operands)
+            if op == "where" and not any(isinstance(operand, torch.Tensor) for operand in operands[1:]):
+                # a choice between two numbers has the data's dtype, not PyTorch's default
+                operands[1] = _like_data(operands[1], operands[0], leaves)
             values.append(OPS[op].tensor(*operands) if tensors else OPS[op].number(*operands))
     return [values[i] for i in tape.outputs]

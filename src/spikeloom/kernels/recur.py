@@ -71,26 +71,26 @@ def recur(
     if not keep:
         out, _, last = forward(kind, parts, final, keep)
         return out, last
-    out, *last = _Recur.apply(kind, final, parts.sizes, *every)
-    _forget_values(out)
+    x = every[0]
+    stand_in = _StandIn.apply(x) if x.requires_grad else _zeros(x)
+    out, *last = _Recur.apply(kind, final, parts.sizes, x.detach(), stand_in, *every[1:])
     return out, last
 
 
-def _forget_values(out: Tensor) -> None:
-    """Let autograd keep of x where it came from, for a double backward, but not its values."""
-    saved = out.grad_fn._raw_saved_tensors[0]  # type: ignore[union-attr]
+def _zeros(x: Tensor) -> Tensor:
+    return torch.zeros((), dtype=x.dtype, device=x.device).expand(x.shape)
 
-    def about(x: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-        return x.shape, x.dtype, x.device
 
-    def zeros(known: tuple[torch.Size, torch.dtype, torch.device]) -> Tensor:
-        shape, dtype, device = known
-        return torch.zeros((), dtype=dtype, device=device).expand(shape)
+class _StandIn(torch.autograd.Function):
+    """Has x's place in the graph, for a double backward, but not its memory."""
 
-    try:
-        saved.register_hooks(about, zeros)
-    except RuntimeError:
-        return  # the caller's hooks have it: checkpointing, packing, offloading
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _zeros(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
 
 
 class _Recur(torch.autograd.Function):
@@ -98,9 +98,9 @@ class _Recur(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kind: Kind, final: bool, sizes: Sequence[int], *every: Tensor
+        ctx: Any, kind: Kind, final: bool, sizes: Sequence[int], x: Tensor, *every: Tensor
     ) -> tuple[Tensor, ...]:
-        out, z, last = forward(kind, Parts(*split(sizes, every)), final, True)
+        out, z, last = forward(kind, Parts(*split(sizes, [x, *every[1:]])), final, True)
         assert z is not None
         ctx.given = kind, sizes
         ctx.save_for_backward(*every, z, out)
@@ -111,11 +111,11 @@ class _Recur(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         kind, sizes = ctx.given
         *every, z, out = ctx.saved_tensors
-        needs = ctx.needs_input_grad[3:]
+        needs = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():  # create_graph=True
-            return None, None, None, *_differentiable_backward(kind, sizes, every, z, grads, needs)
+            return None, None, None, None, *_differentiable_backward(kind, sizes, every, z, grads, needs)
         parts = Parts(*split(sizes, [z, *every[1:]]))
-        return None, None, None, *backward(kind, parts, grads, out, needs)
+        return None, None, None, None, *backward(kind, parts, grads, out, needs)
 
 
 def _differentiable_backward(
@@ -141,7 +141,7 @@ def _differentiable_backward(
     def recurrent(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         (*further, z_t), now, (said,) = split((len(inputs), len(first), 1), rest)
         heard = F.linear(said.to(kind.dtype), *cast).to(compute)
-        # the value is z's, so the spikes are the kernel's; of x there is none (_forget_values)
+        # the value is z's, so the spikes are the kernel's; x is a stand-in, without values
         value = z_t + (x - x.detach()) + (heard - heard.detach())
         out, *new = step(value, *further, *now)
         return out, *new, out.to(data)

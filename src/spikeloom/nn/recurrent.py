@@ -153,7 +153,8 @@ class Recurrent(nn.Module):
             return None
         dtypes = {x.dtype, *(p.dtype for p in parameters)}
         if torch.is_autocast_enabled(x.device.type) and torch.float64 not in dtypes:
-            return torch.get_autocast_dtype(x.device.type)
+            lower = torch.get_autocast_dtype(x.device.type)
+            return lower if x.dtype in (torch.float32, lower) else None
         return x.dtype if len(dtypes) == 1 else None
 
     def _run(
@@ -230,8 +231,9 @@ def _changed(synapse: nn.Linear) -> str:
     """Say what would be lost if the synapse were its weight and bias alone; an empty string for nothing."""
     if "forward" in synapse.__dict__:
         return "a forward of its own"
-    if any(type(p) not in (nn.Parameter, Tensor, type(None)) for p in (synapse.weight, synapse.bias)):
-        return f"a weight of type {type(synapse.weight).__name__}"
+    kinds = {type(p) for p in (synapse.weight, synapse.bias)} - {nn.Parameter, Tensor, type(None)}
+    if kinds and not torch.compiler.is_compiling():  # a compiler's tensors stand for plain ones
+        return f"weights of type {kinds.pop().__name__}"
     of_module = (synapse._forward_hooks, synapse._forward_pre_hooks)
     of_gradient = (synapse._backward_hooks, synapse._backward_pre_hooks)
     return "hooks" if any(of_module) or any(of_gradient) else ""
