@@ -153,6 +153,82 @@ def test_doctor_gives_a_remedy_for_a_backend_that_does_not_work(
     assert re.search(r"backend numba +Numba does not import -> pip install numba", capsys.readouterr().out)
 
 
+def rows(text: str) -> dict[str, str]:
+    """Return what doctor printed, by what it is about."""
+    return {line[:20].rstrip(): line[21:] for line in text.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (None, "Triton is not installed; a GPU needs >= 3.3 -> pip install 'spikeloom[gpu]'"),
+        ("2.1.0", "Triton 2.1.0 is too old; a GPU needs >= 3.3 -> pip install 'triton>=3.3'"),
+        ("9.1.0", "9.1.0 (>= 3.3 is needed)"),
+    ],
+)
+def test_doctor_looks_at_triton(
+    version: str | None, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = doctor.importlib.metadata.version
+
+    def installed(package: str) -> str:
+        if package == "triton" and version is None:
+            raise doctor.importlib.metadata.PackageNotFoundError(package)
+        return str(version) if package == "triton" else known(package)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", installed)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(doctor.triton_backend, "MINIMUM", (3, 3))
+    doctor.triton_backend.problem.cache_clear()
+    try:
+        main(["doctor"])
+    finally:
+        doctor.triton_backend.problem.cache_clear()
+    found = rows(capsys.readouterr().out)
+    assert found["triton"] == said
+    assert "unset it for compiled kernels" in found["TRITON_INTERPRET"]
+
+
+@pytest.mark.parametrize(
+    ("avx", "amx", "said"),
+    [
+        (
+            False,
+            False,
+            "emulated (no AVX512-BF16, no AMX) -> bf16 saves memory here, not time; train in float32",
+        ),
+        (True, False, "AVX512-BF16"),
+        (True, True, "AVX512-BF16 and AMX"),
+    ],
+)
+def test_doctor_tells_of_bf16_on_the_cpu(
+    avx: bool, amx: bool, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(doctor.torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+    monkeypatch.setattr(doctor.torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    main(["doctor"])
+    assert rows(capsys.readouterr().out)["bf16 on cpu"] == said
+
+
+@pytest.mark.parametrize(
+    ("cuda", "said"),
+    [(None, "built for CPU -> for a GPU, install"), ("13.0", "none that torch sees -> look at")],
+)
+def test_doctor_tells_why_there_is_no_gpu(
+    cuda: str | None, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(doctor.torch.version, "cuda", cuda)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert main(["doctor"]) == 0
+    found = rows(capsys.readouterr().out)
+    assert said in found["device cuda"]
+    assert found["backend triton"] == "no GPU for it"
+
+
 def test_bench_says_where_benchmarks_come_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
