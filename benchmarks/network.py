@@ -1,6 +1,6 @@
 """One training step of a small convolutional spiking network, against SpikingJelly and against free neurons.
 
-    python benchmarks/network.py [--rounds N] [--bf16] [--json FILE] [--markdown]
+    python benchmarks/network.py [--rounds N] [--bf16] [--keep-memory] [--json FILE] [--markdown]
 
 Three stages of convolution, batch norm and LIF (2x32x32 input; 64, 128, 128 channels), average pooling
 between them, a linear head, T=4, batch 32: forward, cross-entropy of the mean over time, backward, one step
@@ -12,7 +12,8 @@ too: in fp32, rounding moves some membranes over the threshold, and the layers b
 library; the table says how far. (PyTorch's channels-last batch norm sums in fp32, and is some hundred times
 less exact than its contiguous one, or NormNeuron's.)
 
-With --bf16, or where the CPU has bf16 instructions, the networks run under bf16 autocast, too.
+With --bf16, or where the CPU has bf16 instructions, the networks run under bf16 autocast, too. With
+--keep-memory the memory of freed tensors is kept for the next (spikeloom.allocator), in all networks alike.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rivals import LIBRARIES, OURS
 from torch import Tensor, nn
 
 import spikeloom as sl
+from spikeloom.allocator import keep_freed_memory
 
 CHANNELS, CLASSES = (2, 64, 128, 128), 10
 SPIKINGJELLY, CEILING = LIBRARIES[0].name, "free neurons (ReLU)"
@@ -159,7 +161,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=32, help="height and width; a multiple of 4")
     parser.add_argument("--bf16", action="store_true", help="under bf16 autocast, too, on any CPU")
+    parser.add_argument("--keep-memory", action="store_true", help="keep the memory of freed tensors")
     options = parser.parse_args(argv)
+    if options.keep_memory and not keep_freed_memory():
+        parser.error("--keep-memory: needs glibc")
 
     torch.manual_seed(0)
     x = torch.rand(4, options.batch, CHANNELS[0], options.size, options.size)
@@ -171,7 +176,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = {
         name: Row(timing, kept[name], *errors.get(name, (None, None))) for name, timing in timings.items()
     }
-    report([table(rows, options.batch, options.size)], options, rows)
+    made = table(rows, options.batch, options.size)
+    if options.keep_memory:
+        made.title += ", freed memory kept"
+    report([made], options, rows)
 
 
 def has_bf16() -> bool:
