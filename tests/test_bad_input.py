@@ -104,3 +104,22 @@ def test_a_dtype_without_a_kernel_runs_the_truth_announced() -> None:
 def test_a_parameter_that_is_no_real_number(value: object) -> None:
     with pytest.raises(TypeError, match=r"a parameter is (a number or a tensor of numbers|real), not"):
         sl.param(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba"])
+def test_a_synapse_on_another_device_or_of_another_dtype(backend: str) -> None:
+    def layer() -> sl.Recurrent:
+        return sl.Recurrent(sl.LIF(), nn.Linear(4, 4))
+
+    with sl.backend(backend):
+        for moved in (layer().to(ELSEWHERE), layer().double(), layer().to(torch.bfloat16)):
+            with pytest.raises(RuntimeError, match="device|dtype"):
+                moved(X)
+
+
+@pytest.mark.parametrize("part", ["norm", "neuron"])
+def test_a_norm_or_its_neuron_on_another_device(part: str) -> None:
+    layer = sl.NormNeuron(nn.BatchNorm1d(4), sl.LIF(tau=torch.full((4,), 2.0)))
+    getattr(layer, part).to(ELSEWHERE)
+    with pytest.raises(ValueError, match="on meta, but x is on cpu"):
+        layer(X)
