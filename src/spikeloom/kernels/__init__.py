@@ -37,9 +37,9 @@ __all__ = [
     "forced",
     "loop",
     "make_plan",
+    "normalised",
     "recur",
     "spikes",
-    "normalised",
     "weave",
     "weave_normed",
 ]

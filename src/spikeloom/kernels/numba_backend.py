@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from . import pool, source
-from .eager import compute_dtype
+from .call import Call
 from .emit_numba import emit
 from .graph import program_of
-from .layout import Spread, empty_rows, in_rows, one_row, row_order
 from .spec import Spec
 
 Kernel = Callable[[np.ndarray, np.ndarray], None]
@@ -108,8 +107,8 @@ class Loop:
     arguments: dict[str, int]
 
 
-class _Call:
-    """One run of a program over some tensors: what the forward and the backward pass share."""
+class _Call(Call):
+    """A run, in blocks of neurons by the threads of the pool."""
 
     def __init__(
         self,
@@ -119,32 +118,15 @@ class _Call:
         states: Sequence[Tensor],
         loop: Loop | None,
     ) -> None:
-        x, self.loop = inputs[0], loop
-        self.data = x.dtype if loop is None else loop.data
-        order = row_order(x)
-        self.text, self.program = text, program_of(text)
-        self.order = order if order is not None else tuple(range(1, x.ndim))
-        self.compute = compute_dtype(x.dtype)
-        self.inputs = [in_rows(i, self.order, self.data if k else x.dtype) for k, i in enumerate(inputs)]
-        self.states = [one_row(s, self.order, self.compute) for s in states]
-        self.slots = slots
-        self.steps, self.neurons = x.shape[0], x[0].numel()
-        self.kinds = ""
-        self.floats: list[float] = []
-        self.spreads: dict[int, tuple[Spread, Tensor]] = {}
-        for i, slot in enumerate(slots):
-            if isinstance(slot, Tensor) and slot.numel() > 1:
-                spread = Spread.of(slot, x.shape[1:], self.order)
-                self.spreads[i] = spread, spread.values(slot.detach().to(self.compute))
-                self.kinds += "v"
-            else:
-                self.floats.append(float(slot))
-                self.kinds += "s"
+        super().__init__(text, inputs, slots, states, None if loop is None else loop.data)
+        self.loop = loop
+        self.floats = [float(slot) for slot, kind in zip(slots, self.kinds, strict=True) if kind != "v"]
 
     def kernel(self, backward: bool, needs: Sequence[bool] = ()) -> tuple[Spec, Kernel]:
         """Return the kernel for this call."""
         synapse = "" if self.loop is None else _name(self.loop.synapse)
-        return compile_kernel(self.text, backward, _name(self.data), self.kinds, tuple(needs), synapse)
+        kinds = "".join("v" if kind == "v" else "s" for kind in self.kinds)
+        return compile_kernel(self.text, backward, _name(self.data), kinds, tuple(needs), synapse)
 
     def arguments(self) -> dict[str, int]:
         """Return the integer arguments that both directions take."""
@@ -219,10 +201,8 @@ def forward(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a program; return the output `[T, ...]` and, if `final`, the final states."""
     call = _Call(text, inputs, slots, states, loop)
-    x = call.inputs[0]
     spec, kernel = call.kernel(False)
-    out = empty_rows(x, call.order, call.steps, x.dtype)
-    last = [empty_rows(x, call.order, None, call.compute) for _ in call.program.init] if final else []
+    out, last = call.steps_of(call.inputs[0].dtype), call.one_step(final)
     named = call.arguments() | {"out": out.data_ptr(), "out_stride": call.neurons, "final": bool(last)}
     named |= {f"final{i}": s.data_ptr() for i, s in enumerate(last)}
     if call.neurons:
@@ -242,27 +222,16 @@ def backward(
 ) -> list[Tensor | None]:
     """Return the gradients of inputs, slots and initial states, in that order, where `needs` asks for it."""
     call = _Call(text, inputs, slots, states, loop)
-    x = call.inputs[0]
-    n_in, n_slots = len(inputs), len(slots)
-    of_inputs, of_slots, of_states = (
-        needs[:n_in], needs[n_in : n_in + n_slots], needs[n_in + n_slots :],
-    )  # fmt: skip
-    spec, kernel = call.kernel(True, [bool(n) for n in (*of_inputs, *of_slots)])
-    g = torch.zeros((), dtype=call.data).expand(x.shape) if g is None else g
-    g = in_rows(g, call.order, call.data)
-    gx = {i: empty_rows(x, call.order, call.steps, call.data) for i in spec.wanted_inputs}
+    known = len(inputs) + len(slots)
+    spec, kernel = call.kernel(True, [bool(need) for need in needs[:known]])
+    g, finals = call.cotangents(g, g_final)
+    gx = {i: call.steps_of(call.data) for i in spec.wanted_inputs}
     named = call.arguments() | {"g": g.data_ptr(), "g_stride": g.stride(0), "span": call.span()}
     for i, t in gx.items():
         named |= {f"gx{i}": t.data_ptr(), f"gx{i}_stride": call.neurons}
-
-    finals: list[Tensor] = []
-    if any(t is not None for t in g_final):
-        zero = torch.zeros((), dtype=call.compute).expand(x.shape[1:])
-        finals = [one_row(zero if t is None else t, call.order, call.compute) for t in g_final]
-        named |= {"gfinal": 1} | {f"gfinal{i}": t.data_ptr() for i, t in enumerate(finals)}
-    starts = [empty_rows(x, call.order, None, call.compute) for _ in states] if any(of_states) else []
-    if starts:
-        named |= {"ggiven": 1} | {f"ggiven{i}": t.data_ptr() for i, t in enumerate(starts)}
+    starts = call.one_step(any(needs[known:]))
+    for name, tensors in (("gfinal", finals), ("ggiven", starts)):
+        named |= {name: bool(tensors)} | {f"{name}{i}": t.data_ptr() for i, t in enumerate(tensors)}
 
     lanes = call.lanes()
     totals = {
@@ -273,18 +242,4 @@ def backward(
     sums = {f"gs{i}": t.shape[1] * 8 for i, t in totals.items()}
     if call.neurons:
         call.run(kernel, spec, named, lanes, sums)
-
-    result: list[Tensor | None] = [gx.get(i) for i in range(n_in)]
-    for i, slot in enumerate(slots):
-        if i not in totals:
-            result.append(None)
-            continue
-        assert isinstance(slot, Tensor)
-        total = totals[i].sum(0)
-        if i in call.spreads:
-            result.append(call.spreads[i][0].gradient(total, slot))
-        else:
-            result.append(total.reshape(slot.shape).to(slot.dtype))
-    if starts:
-        return result + [t if need else None for t, need in zip(starts, of_states, strict=True)]
-    return result + [None] * len(states)
+    return call.gradients(gx, {i: total.sum(0) for i, total in totals.items()}, starts, needs)

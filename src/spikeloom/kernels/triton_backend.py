@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from . import source
-from .eager import compute_dtype
+from .call import Call
 from .emit_triton import UNROLL, arguments, emit, is_stride
-from .graph import Program, program_of
-from .layout import Spread, empty_rows, in_rows, one_row, row_order
+from .graph import program_of
+from .layout import Spread
 from .spec import Spec
 
 MINIMUM = (3, 3)
@@ -98,47 +98,24 @@ def _pointer(x: Tensor) -> Tensor:
     return x.view(torch.int16) if x.dtype == torch.bfloat16 else x
 
 
-class _Call:
-    """One run of a program over some tensors: what the forward and the backward pass share."""
+class _Call(Call):
+    """A run, by programs of the grid; `named` are the kernel's arguments."""
 
     def __init__(
         self, text: str, inputs: Sequence[Tensor], slots: Sequence[float | Tensor], states: Sequence[Tensor]
     ) -> None:
-        x = inputs[0]
-        order = row_order(x)
-        self.program: Program = program_of(text)
-        self.order = order if order is not None else tuple(range(1, x.ndim))
-        self.compute = compute_dtype(x.dtype)
-        self.inputs = [in_rows(i, self.order, x.dtype) for i in inputs]
-        self.states = [one_row(s, self.order, self.compute) for s in states]
-        self.device = x.device
-        self.steps, self.neurons = x.shape[0], x[0].numel()
-        self.kinds = ""
-        self.spreads: dict[int, Spread] = {}
+        super().__init__(text, inputs, slots, states)
+        self.device = inputs[0].device
         self.named: dict[str, Any] = {"T": self.steps, "n": self.neurons}
         for i, tensor in enumerate(self.inputs):
             self.named |= {f"x{i}": _pointer(tensor), f"x{i}_stride": tensor.stride(0)}
         for i, slot in enumerate(slots):
-            self._take(i, slot, x)
+            if i in self.spreads:
+                spread, values = self.spreads[i]
+                self.named |= {f"s{i}": values, f"s{i}_inner": spread.inner, f"s{i}_count": spread.count}
+            else:
+                self.named[f"s{i}"] = slot.detach().to(self.compute) if isinstance(slot, Tensor) else slot
         self.named |= {f"given{i}": s for i, s in enumerate(self.states)}
-
-    def _take(self, i: int, slot: float | Tensor, x: Tensor) -> None:
-        if not isinstance(slot, Tensor):
-            self.kinds += "n"
-            self.named[f"s{i}"] = slot
-            return
-        values = slot.detach().to(self.compute)
-        if slot.numel() == 1:
-            self.kinds += "t"
-            self.named[f"s{i}"] = values
-            return
-        self.kinds += "v"
-        spread = self.spreads[i] = Spread.of(slot, x.shape[1:], self.order)
-        self.named |= {
-            f"s{i}": spread.values(values),
-            f"s{i}_inner": spread.inner,
-            f"s{i}_count": spread.count,
-        }
 
     @property
     def block(self) -> int:
@@ -167,10 +144,8 @@ def forward(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a program; return the output `[T, ...]` and, if `final`, the final states."""
     call = _Call(text, inputs, slots, states)
-    x = call.inputs[0]
-    spec, kernel = compile_kernel(text, False, _name(x.dtype), call.kinds, ())
-    out = empty_rows(x, call.order, call.steps, x.dtype)
-    last = [empty_rows(x, call.order, None, call.compute) for _ in call.program.init] if final else []
+    spec, kernel = compile_kernel(text, False, _name(call.data), call.kinds, ())
+    out, last = call.steps_of(call.data), call.one_step(final)
     call.named |= {"out": _pointer(out)} | {f"final{i}": s for i, s in enumerate(last)}
     if call.neurons:
         call.run(kernel, spec, -(-call.neurons // call.block))
@@ -188,32 +163,28 @@ def backward(
 ) -> list[Tensor | None]:
     """Return the gradients of inputs, slots and initial states, in that order, where `needs` asks for it."""
     call = _Call(text, inputs, slots, states)
-    x = call.inputs[0]
-    n_in, n_slots = len(inputs), len(slots)
-    of_states = needs[n_in + n_slots :]
-    spec, kernel = compile_kernel(
-        text, True, _name(x.dtype), call.kinds, tuple(bool(n) for n in needs[: n_in + n_slots])
-    )
-    g = torch.zeros((), dtype=x.dtype, device=x.device).expand(x.shape) if g is None else g
-    g = in_rows(g, call.order, x.dtype)
-    gx = {i: empty_rows(x, call.order, call.steps, x.dtype) for i in spec.wanted_inputs}
+    known = len(inputs) + len(slots)
+    key = tuple(bool(need) for need in needs[:known])
+    spec, kernel = compile_kernel(text, True, _name(call.data), call.kinds, key)
+    g, finals = call.cotangents(g, g_final)
+    gx = {i: call.steps_of(call.data) for i in spec.wanted_inputs}
+    starts = call.one_step(any(needs[known:]))
     call.named |= {"g": _pointer(g), "g_stride": g.stride(0)}
-    call.named |= {f"gx{i}": _pointer(t) for i, t in gx.items()}
-    if any(t is not None for t in g_final):
-        zero = torch.zeros((), dtype=call.compute, device=x.device).expand(x.shape[1:])
-        finals = [one_row(zero if t is None else t, call.order, call.compute) for t in g_final]
-        call.named |= {f"gfinal{i}": t for i, t in enumerate(finals)}
-    starts = [empty_rows(x, call.order, None, call.compute) for _ in states] if any(of_states) else []
-    call.named |= {f"ggiven{i}": t for i, t in enumerate(starts)}
+    for name, tensors in (
+        ("gx", gx),
+        ("gfinal", dict(enumerate(finals))),
+        ("ggiven", dict(enumerate(starts))),
+    ):
+        call.named |= {f"{name}{i}": _pointer(t) for i, t in tensors.items()}
 
     blocks = max(1, -(-call.neurons // call.block))
     span = call.steps if call.steps <= SPAN else _root(call.steps)
     spans = -(-call.steps // span)
     room = max(1, (spans - 1 + -(-span // UNROLL) - 1) * spec.states)
-    word = 8 if call.compute == torch.float64 else 4
-    most = min(PROGRAMS * _processors(x.device), max(1, SCRATCH // (room * call.block * word)))
+    most = max(1, SCRATCH // (room * call.block * call.compute.itemsize))
+    most = min(PROGRAMS * _processors(call.device), most)
     programs = min(blocks, most)
-    scratch = torch.empty(programs * room * call.block, dtype=call.compute, device=x.device)
+    scratch = torch.empty(programs * room * call.block, dtype=call.compute, device=call.device)
     call.named |= {
         "span": span,
         "spans": spans,
@@ -223,31 +194,23 @@ def backward(
     }
     # two stages, the second PyTorch's: the order of a sum is that of the neurons, whatever runs first
     sums = {
-        i: torch.empty(call.neurons if i in call.spreads else programs, dtype=call.compute, device=x.device)
+        i: torch.zeros(
+            call.neurons if i in call.spreads else programs, dtype=call.compute, device=call.device
+        )
         for i in spec.wanted_slots
     }
     call.named |= {f"gs{i}": t for i, t in sums.items()}
     if call.neurons:
         call.run(kernel, spec, programs)
+    totals = {i: _by_value(t, call.spreads[i][0]) if i in call.spreads else t.sum() for i, t in sums.items()}
+    return call.gradients(gx, totals, starts, needs)
 
-    result: list[Tensor | None] = [gx.get(i) for i in range(n_in)]
-    for i, slot in enumerate(slots):
-        if i not in sums:
-            result.append(None)
-        elif not call.neurons:
-            assert isinstance(slot, Tensor)
-            result.append(torch.zeros_like(slot))
-        elif i in call.spreads:
-            assert isinstance(slot, Tensor)
-            spread = call.spreads[i]
-            total = sums[i].reshape(-1, spread.count, spread.inner).sum((0, 2))
-            result.append(spread.gradient(total, slot))
-        else:
-            assert isinstance(slot, Tensor)
-            result.append(sums[i].sum().reshape(slot.shape).to(slot.dtype))
-    if starts:
-        return result + [t if need else None for t, need in zip(starts, of_states, strict=True)]
-    return result + [None] * len(states)
+
+def _by_value(row: Tensor, spread: Spread) -> Tensor:
+    """Return the sums of a row, a value for each neuron, for each value of a slot."""
+    if not row.numel():
+        return row.new_zeros(spread.count)
+    return row.reshape(-1, spread.count, spread.inner).sum((0, 2))
 
 
 def _root(steps: int) -> int:
