@@ -26,7 +26,6 @@ __all__ = [
     "create_model",
     "explain",
     "fold",
-    "fold",
     "list_models",
     "nn",
     "packed_spikes",
