@@ -6,6 +6,7 @@ import copy
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -402,3 +403,11 @@ def test_nothing_is_announced_where_a_kernel_runs() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net(x).sum().backward()
+
+
+def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import recurrent
+
+    recurrent.main(["--units", "8", "--steps", "5", "--batch", "2", "--rounds", "1", "--markdown"])
+    assert "| n=8, Spikeloom |" in capsys.readouterr().out
