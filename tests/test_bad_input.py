@@ -113,7 +113,7 @@ def test_a_synapse_on_another_device_or_of_another_dtype(backend: str) -> None:
 
     with sl.backend(backend):
         for moved in (layer().to(ELSEWHERE), layer().double(), layer().to(torch.bfloat16)):
-            with pytest.raises(RuntimeError, match="device|dtype"):
+            with pytest.raises(RuntimeError, match=r"device|dtype"):
                 moved(X)
 
 
