@@ -526,6 +526,26 @@ def test_around_compiled_code_its_inputs_are_packed_and_the_rest_is_announced() 
     assert kept(lambda: product(spikes(4, 2, 6)))["times"] == 1
 
 
+def test_compiled_code_that_writes_ends_the_mark() -> None:
+    torch._dynamo.reset()
+    halve = torch.compile(lambda s: s.mul_(0.5), fullgraph=True, backend="aot_eager")
+    with sl.packed_spikes():
+        s = spikes(4, 2, 6)
+        halve(s)
+        assert sl.kernels.spikes.find(s) is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_without_a_kernel_tensor_operations_pack(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(bits, "NUMBA_PROBLEM", "Numba is not installed")
+    row = (torch.rand(100) < 0.3).float().to(device)
+    with pytest.warns(sl.SpikeloomWarning, match="packed by tensor operations, slower than a kernel: "):
+        words = bits.pack(row)
+    assert words is not None
+    back = bits.unpack(words, torch.float32)[:100]
+    assert back.shape == row.shape if device == "meta" else torch.equal(back, row)
+
+
 def test_inside_compiled_code_it_raises() -> None:
     torch._dynamo.reset()
 

@@ -25,8 +25,9 @@ def packed_spikes() -> Iterator[None]:
     A convolution, a matrix product or a pooling keeps its input for the backward pass. Where that is the
     output of a neuron that says 0 or 1 (as its equations tell), or a view of it, it is packed when saved and
     unpacked when needed, to the same values in the same layout. Layers that save the same spikes share the
-    bits. All else is kept as ever: spikes of more levels, sums of spikes, spikes made before the `with`,
-    spikes written to in place. Around `torch.utils.checkpoint`, the checkpoint's inputs are packed.
+    bits. All else is kept as ever: spikes of more levels, sums and copies of spikes (so, a cast by autocast),
+    spikes made before the `with`, spikes written to in place. Around `torch.utils.checkpoint` and
+    `sl.recompute`, their inputs are packed.
 
     Only memory that PyTorch knows to be unwritten is packed. On CPU, writing behind its back (`.data`,
     NumPy) is noticed; on a GPU it is not. Inside compiled code nothing is packed, which is announced.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -19,8 +19,6 @@ ONE = {
 """The dtypes that spikes are packed from, each with the bits of its 1.0; those of its 0.0 are 0."""
 WORD = 64
 
-_TRITON = importlib.util.find_spec("triton") is not None
-
 
 def pack(spikes: Tensor) -> Tensor | None:
     """Return the words (int64) of a dense row of spikes.
@@ -31,28 +29,37 @@ def pack(spikes: Tensor) -> Tensor | None:
     """
     if spikes.dtype not in ONE:
         return None
-    if _by_triton(spikes):
-        from . import bits_triton
-
-        return bits_triton.pack(spikes)
-    if _by_numba(spikes):
-        from . import bits_numba
-
-        return bits_numba.pack(spikes)
-    return pack_by_torch(spikes)
+    kernels = _kernels(spikes.device)
+    words: Tensor | None = (pack_by_torch if kernels is None else kernels.pack)(spikes)
+    return words
 
 
 def unpack(words: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the row of 64 spikes a word, in `dtype`."""
-    if _by_triton(words):
-        from . import bits_triton
+    kernels = _kernels(words.device)
+    spikes: Tensor = (unpack_by_torch if kernels is None else kernels.unpack)(words, dtype)
+    return spikes
 
-        return bits_triton.unpack(words, dtype)
-    if _by_numba(words):
-        from . import bits_numba
 
-        return bits_numba.unpack(words, dtype)
-    return unpack_by_torch(words, dtype)
+def _kernels(device: torch.device) -> ModuleType | None:
+    """Return the module with the kernels for a device; None where there are none, announced."""
+    if device.type == "cpu":
+        why = NUMBA_PROBLEM
+        if not why:
+            from . import bits_numba
+
+            return bits_numba
+    else:
+        from . import triton_backend
+
+        known = device.type in triton_backend.DEVICES
+        why = triton_backend.problem()[0] if known else f"there is none for {device.type}"
+        if not why:
+            from . import bits_triton
+
+            return bits_triton
+    announce(f"spikes are packed by tensor operations, slower than a kernel: {why}")
+    return None
 
 
 def pack_by_torch(spikes: Tensor) -> Tensor:
@@ -68,15 +75,3 @@ def unpack_by_torch(words: Tensor, dtype: torch.dtype) -> Tensor:
     """Undo `pack_by_torch`."""
     shifts = torch.arange(8, dtype=torch.uint8, device=words.device)
     return (words.view(torch.uint8).unsqueeze(1) >> shifts).bitwise_and_(1).flatten().to(dtype)
-
-
-def _by_triton(tensor: Tensor) -> bool:
-    return _TRITON and tensor.device.type in ("cuda", "xpu")
-
-
-def _by_numba(tensor: Tensor) -> bool:
-    if tensor.device.type != "cpu":
-        return False
-    if NUMBA_PROBLEM:
-        announce(f"spikes are packed by tensor operations, slower than a kernel: {NUMBA_PROBLEM}")
-    return not NUMBA_PROBLEM

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from .bits import ONE, WORD
+from .triton_backend import _on
 
 HALF = tl.constexpr(32)
 BLOCK = 64
@@ -68,8 +66,3 @@ def unpack(words: Tensor, dtype: torch.dtype) -> Tensor:
 def _integers(spikes: Tensor) -> Tensor:
     """Return the numbers' bits, which need no conversion."""
     return spikes.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[spikes.element_size()])
-
-
-def _on(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which kernels are launched on `device`."""
-    return nullcontext() if device.type == "cpu" else torch.get_device_module(device).device(device)
