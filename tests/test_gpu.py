@@ -43,6 +43,18 @@ def test_many_neurons(steps: int) -> None:
     assert_same(run(neuron, "triton", [x], g), run(neuron, "eager", [x], g), torch.float64)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_recurrent_layer(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = sl.Recurrent(sl.LIF(tau=2.0, learnable="tau"), nn.Linear(40, 40)).to("cuda", dtype)
+    with torch.no_grad():
+        net.synapse.weight.mul_(0.3)  # a chaotic net would amplify rounding
+    x = (0.6 + torch.randn(12, 9, 40, device="cuda")).to(dtype)
+    g = torch.randn(12, 9, 40, device="cuda").to(dtype)
+    assert_same(run(net, "triton", [x], g), run(net, "eager", [x], g), dtype)
+    assert sl.explain(net, x).rows[0].backend == "triton"
+
+
 def test_the_kernel_runs_unasked() -> None:
     net, x = network(), torch.randn(4, 2, 2, 8, 8, device="cuda")
     assert {row.backend for row in sl.explain(net, x).rows} == {"triton"}

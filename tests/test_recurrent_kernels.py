@@ -18,7 +18,7 @@ from zoo import NEURONS
 
 import spikeloom as sl
 from spikeloom.announce import SpikeloomWarning
-from spikeloom.kernels import numba_backend, pool, recur_numba, recur_run, recur_steps
+from spikeloom.kernels import numba_backend, pool, recur_numba, recur_run, recur_steps, triton_backend
 
 F64 = torch.float64
 
@@ -152,6 +152,17 @@ def test_long_sequences_recompute_from_checkpoints() -> None:
     net = sl.Recurrent(sl.LIF(tau=2.0, learnable="tau"), nn.Linear(3, 3)).double()
     x, g = torch.randn(2500, 2, 3, dtype=F64), torch.randn(2500, 2, 3, dtype=F64)
     assert_same(run(net, "numba", [x], g), run(net, "eager", [x], g), F64)
+
+
+@pytest.mark.skipif(bool(triton_backend.problem()[0]), reason=": ".join(triton_backend.problem()))
+@pytest.mark.skipif(not triton_backend.interpreted(), reason="test_gpu.py has it on a GPU")
+@pytest.mark.parametrize("dtype", [F64, torch.bfloat16])
+def test_a_gpu_s_kernels_in_the_interpreter(dtype: torch.dtype) -> None:
+    net = sl.Recurrent(sl.LIF(tau=2.0, learnable="tau"), nn.Linear(7, 7)).to(dtype)
+    x, g = (0.6 + torch.randn(5, 3, 7)).to(dtype), torch.randn(5, 3, 7).to(dtype)
+    assert_same(run(net, "triton", [x], g), run(net, "eager", [x], g), dtype)
+    with sl.backend("triton"):
+        assert explained(net, x) == ("triton", "forced; a product and a launch each step")
 
 
 def test_empty_batch(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -85,5 +86,5 @@ def _packed(
     else:
         start = F.pad(bias.detach().to(synapse).to(compute), (0, more))
     # a sum is finite only if every term is
-    rare = RARE if bool(matrix.sum().isfinite()) else 0
+    rare = RARE if math.isfinite(matrix.sum().item()) else 0
     return packed, start, {"rare": rare, "weight": packed.data_ptr(), "bias": start.data_ptr()}

@@ -1,4 +1,8 @@
-"""A neuron with a synapse wherever its kernel runs: step by step, a few launches a step."""
+"""A neuron with a synapse wherever its kernel runs: a product and a kernel a step, and little else.
+
+A kernel of one step takes states and gives states. Walking back, the states are first recomputed from z,
+by as many kernels again.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +30,20 @@ def forward(
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     """Return the output, z (if `keep`: what the backward pass takes instead of x), and the final states."""
     x = inputs[0]
-    compute, kernels = compute_dtype(x.dtype), kernels_for(x.device)
+    units, compute, kernels = x.shape[-1], compute_dtype(x.dtype), kernels_for(x.device)
     weight, bias = weight.to(synapse), None if bias is None else bias.to(synapse)
     z = x.to(compute, copy=True, memory_format=torch.contiguous_format)
+    exact = synapse == compute
+    if exact and bias is not None:
+        z += bias
     further = [i.to(compute) for i in inputs[1:]]
     said = torch.zeros_like(z[0]) if fed is None else fed
     outs, now = [], list(states)
     for t in range(x.shape[0]):
-        z[t] += F.linear(said.to(synapse), weight, bias)
+        if exact:
+            z[t].view(-1, units).addmm_(said.reshape(-1, units), weight.t())
+        else:
+            z[t] += F.linear(said.to(synapse), weight, bias)
         out, now = kernels.forward(text, _at(t, [z, *further]), slots, now, True)
         said = out[0].to(x.dtype)
         outs.append(said)
@@ -65,19 +75,19 @@ def backward(
     for t in range(last):
         courses.append(kernels.forward(text, _at(t, given), slots, courses[-1], True)[1])
 
-    of_inputs = [torch.empty(z.shape, dtype=data, device=z.device) if need else None for need in needs[:n_in]]
-    gx = torch.empty(z.shape, dtype=data, device=z.device)
-    of_inputs[0] = gx
+    wanted = [True, *needs[1:n_in]]
+    of_inputs = [torch.empty(z.shape, dtype=data, device=z.device) if need else None for need in wanted]
     of_slots: list[Tensor | None] = [None] * n_slots
     of_states = list(g_final)
     heard = torch.zeros_like(z[0], dtype=data)
+    g = torch.zeros_like(heard).expand(z.shape) if g is None else g
     for t in range(last, -1, -1):
-        at_t = heard if g is None else g[t] + heard
+        at_t = g[t] + heard
         # the states before the first step: the program's own, or given
-        wanted = [True] * len(courses[t]) if t else list(needs[n_in + n_slots :])
+        before = [True] * len(courses[t]) if t else needs[n_in + n_slots :]
         grads = kernels.backward(
             text, at_t.to(z.dtype).unsqueeze(0), of_states, _at(t, given), slots, courses[t],
-            [True, *needs[1 : n_in + n_slots], *wanted],
+            [*wanted, *needs[n_in : n_in + n_slots], *before],
         )  # fmt: skip
         of_states = grads[n_in + n_slots :]
         for whole, part in zip(of_inputs, grads[:n_in], strict=True):
