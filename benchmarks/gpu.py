@@ -9,6 +9,10 @@ s, gx). Each library is first compared with the float64 truth of the input as ro
 first: a LIF's first pass, compiling with empty caches, over its second, in a fresh process.
 graph: a training step captured in a CUDA graph, replayed against the step itself: the losses must be equal.
 recurrent: the kernels that sl.Recurrent launches, a time step.
+
+--parts chooses among these (all), --steps and --neurons are T and N of the first, --device is "cuda" ("cpu"
+to try the script out), --rounds the rounds of measurement; --json writes the figures, --markdown prints the
+tables for docs/benchmarks.md. Without a GPU it says so, and ends.
 """
 
 from __future__ import annotations

@@ -8,6 +8,11 @@ SpikingJelly's neurons runs by default (its kernels where it has one for the dty
 loop, under torch.compile, and with `neuron_storage="bf16"` of its precision interface. Each network in fp64
 must first give the loss and the gradients of Spikeloom's eager truth. The first step (compiling, with empty
 caches) is timed apart; memory is the allocator's peak over a step, weights and input included.
+
+--batch, --size (height and width) and --steps (T) are those of the images, --entrants chooses networks (all,
+each in two memory formats), --device is "cuda" ("cpu" to try the script out), --rounds the steps that are
+timed; --json writes the figures, --markdown prints the table for docs/benchmarks.md. Without a GPU it says
+so, and ends.
 """
 
 from __future__ import annotations

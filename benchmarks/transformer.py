@@ -13,6 +13,10 @@ SpikingJelly's block is its own `SpikformerBlock`, [T, B, C, L] with convolution
 run so, too, and with tokens last, [T, B, L, C], where a linear layer is one matrix product. The ceiling of
 each layout is the same block with ReLU for every neuron. First, each block in float64 must give the loss and
 the gradients of the eager truth, from the same weights.
+
+--dim is the width of a token (384), --heads must divide it (12), --tokens are those of an image (64), --steps
+is T (4), --batch B (16), --rounds the rounds of measurement; --json writes the figures, --markdown prints the
+table for docs/benchmarks.md.
 """
 
 from __future__ import annotations
