@@ -15,7 +15,7 @@ import torch
 def test_python_runs_as_printed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (root / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     torch.manual_seed(0)
     x = torch.randn(6, 3, 2, 16, 16)
     names: dict[str, Any] = {"x": x, "camera": x.split((1, 3, 2)), "file": io.BytesIO()}

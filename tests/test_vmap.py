@@ -106,3 +106,10 @@ def test_a_second_gradient_of_what_depends_on_one_another() -> None:
 
     assert torch.autograd.gradcheck(value, (x,))
     assert torch.autograd.gradgradcheck(value, (x,))
+
+
+def test_a_compiled_ensemble() -> None:
+    neuron, x = sl.LIF(tau=torch.rand(3) + 1.5), torch.randn(5, COUNT, 2, 3)
+    together = vmap(lambda x: neuron(x), in_dims=1)
+    compiled = torch.compile(together, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), together(x))

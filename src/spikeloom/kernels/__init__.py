@@ -1,6 +1,6 @@
 """The loom: trace a step's equations, differentiate them, weave them into a kernel, run it."""
 
-from . import spikes
+from . import spikes, weave_op  # noqa: F401  (weave_op registers the operator)
 from .affine import normalised
 from .backend import (
     BACKENDS,

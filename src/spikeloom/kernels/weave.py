@@ -1,9 +1,8 @@
-"""Running a program on tensors, under autograd and under `torch.compile`.
+"""Running a program on tensors, under autograd, `torch.func` and `torch.compile`.
 
-Eagerly, a plain `autograd.Function`; while `torch.compile` or `torch.export` traces, one custom operator (and
-one for its backward) that serves every neuron: its first argument is the program itself, so a saved graph
-needs no register of neurons to run again. Both save the inputs, the slots and the initial states, nothing
-else, and call the same kernels.
+Eagerly, a plain `autograd.Function`; while `torch.compile` or `torch.export` traces, a custom operator
+(`weave_op.py`). Both save the inputs, the slots and the initial states, nothing else, and call the same
+kernels.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from ..announce import announce
 from .backend import kernels_for
 from .eager import compute_dtype, loop, step_of
 from .graph import program_of
-from .layout import empty_rows, row_order
-from .spikes import announce_compiled
 
 
 def weave(
@@ -149,7 +146,7 @@ class _Weave(torch.autograd.Function):
         *every: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """Run many networks at once, as one with another axis of neurons, behind the batch."""
-        given = _side_by_side(info.batch_size, dims[5:], every, sizes)
+        given = side_by_side(info.batch_size, dims[5:], every, sizes)
         out, *last = _Weave.apply(program, kinds, numbers, final, sizes, *given)
         return (out, *last), (2, *(1 for _ in last))
 
@@ -225,7 +222,7 @@ class _Backward(torch.autograd.Function):
         axes = [2 if i == 0 else 1 for i, there in enumerate(present) if there]
         of = dims[6:]
         grads = [_moved(info.batch_size, d, g, axis) for d, g, axis in zip(of, tensors, axes, strict=False)]
-        given = _side_by_side(info.batch_size, of[count:], every, sizes)
+        given = side_by_side(info.batch_size, of[count:], every, sizes)
         result = _Backward.apply(program, kinds, numbers, sizes, needs, present, *grads, *given)
         a, b = sizes
         made, back = [], []
@@ -252,7 +249,7 @@ def _moved(count: int, dim: int | None, tensor: Tensor, axis: int) -> Tensor:
     return tensor.expand(*tensor.shape[:axis], count, *tensor.shape[axis + 1 :])
 
 
-def _side_by_side(
+def side_by_side(
     count: int, dims: Sequence[int | None], every: Sequence[Tensor], sizes: tuple[int, int]
 ) -> list[Tensor]:
     """Return inputs `[T, B, E, ...]`, slots `[E, ...]` and states `[B, E, ...]` of `count` networks."""
@@ -295,100 +292,3 @@ def _gradients_of_the_truth(
             [o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, materialize_grads=True
         )
     )
-
-
-# -- the operator that torch.compile and torch.export see ---------------------------------------------
-
-
-@torch.library.custom_op("spikeloom::weave", mutates_args=())
-def _weave_op(
-    program: str,
-    inputs: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    states: Sequence[Tensor],
-    kinds: str,
-    numbers: Sequence[float],
-    final: bool,
-) -> list[Tensor]:
-    announce_compiled()
-    out, last = run_forward(program, inputs, tensors, states, kinds, numbers, final)
-    return [out, *last]
-
-
-@_weave_op.register_fake
-def _(
-    program: str,
-    inputs: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    states: Sequence[Tensor],
-    kinds: str,
-    numbers: Sequence[float],
-    final: bool,
-) -> list[Tensor]:
-    x = inputs[0]
-    order = row_order(x) or tuple(range(1, x.ndim))
-    out = empty_rows(x, order, x.shape[0], x.dtype)
-    count = len(program_of(program).init) if final else 0
-    return [out, *(empty_rows(x, order, None, compute_dtype(x.dtype)) for _ in range(count))]
-
-
-@torch.library.custom_op("spikeloom::weave_backward", mutates_args=())
-def _weave_backward_op(
-    program: str,
-    grads: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    states: Sequence[Tensor],
-    kinds: str,
-    numbers: Sequence[float],
-    needs: Sequence[bool],
-) -> list[Tensor]:
-    result = run_backward(program, grads, inputs, tensors, states, kinds, numbers, needs)
-    return [r if r is not None else grads[0].new_empty(0) for r in result]
-
-
-@_weave_backward_op.register_fake
-def _(
-    program: str,
-    grads: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    states: Sequence[Tensor],
-    kinds: str,
-    numbers: Sequence[float],
-    needs: Sequence[bool],
-) -> list[Tensor]:
-    x = inputs[0]
-    order = row_order(x) or tuple(range(1, x.ndim))
-    made = [
-        *(empty_rows(x, order, x.shape[0], x.dtype) for _ in inputs),
-        *(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors),
-        *(empty_rows(x, order, None, compute_dtype(x.dtype)) for _ in states),
-    ]
-    return [t if need else x.new_empty(0) for t, need in zip(made, needs, strict=True)]
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    program, xs, tensors, states, kinds, numbers, _ = inputs
-    ctx.given = program, kinds, numbers, (len(xs), len(tensors))
-    ctx.save_for_backward(*xs, *tensors, *states)
-
-
-def _vjp(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    program, kinds, numbers, (a, b) = ctx.given
-    every = ctx.saved_tensors
-    xs, tensors, states = every[:a], every[a : a + b], every[a + b :]
-    needs = [tensor.requires_grad for tensor in every]
-    shapes = [xs[0], *([xs[0][0]] * (len(grads) - 1))]
-    compute = compute_dtype(xs[0].dtype)
-    dtypes = [xs[0].dtype, *([compute] * (len(grads) - 1))]
-    given = [
-        torch.zeros(s.shape, dtype=d, device=s.device) if g is None else g
-        for g, s, d in zip(grads, shapes, dtypes, strict=True)
-    ]
-    result = torch.ops.spikeloom.weave_backward(program, given, xs, tensors, states, kinds, numbers, needs)
-    made = [r if need else None for r, need in zip(result, needs, strict=True)]
-    return None, made[:a], made[a : a + b], made[a + b :], None, None if numbers else [], None
-
-
-_weave_op.register_autograd(_vjp, setup_context=_setup)
