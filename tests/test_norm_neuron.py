@@ -343,6 +343,22 @@ def test_steps_and_batch_compile_once() -> None:
     assert len(graphs) == 1
 
 
+def test_ensembles_and_gradients_of_each_sample() -> None:
+    members = [sl.NormNeuron(shaken(nn.BatchNorm1d(5)), sl.PLIF()).double() for _ in range(3)]
+    parameters, buffers = torch.func.stack_module_state(members)
+    x = torch.randn(4, 6, 5, dtype=torch.float64)
+
+    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(copy.deepcopy(members[0]), (parameters, buffers), (x,)).sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(0, 0, None))(parameters, buffers, x)
+    for i, member in enumerate(members):
+        member(x).sum().backward()
+        for name, parameter in member.named_parameters():
+            torch.testing.assert_close(found[name][i], parameter.grad)
+        torch.testing.assert_close(buffers["norm.running_var"][i], member.norm.running_var)
+
+
 # -- when they run one after the other ------------------------------------------------------------
 
 

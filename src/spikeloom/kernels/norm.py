@@ -64,7 +64,7 @@ def weave_normed(
     Returns:
         The output and the final states, as `weave` does; the mean and the biased variance, without gradient.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return _composed(normed, inputs, slots, states, final, weight, bias)
     mean, var = moments(inputs[0].detach(), normed.axis)
     tensors = [slot for slot in slots if isinstance(slot, Tensor)]
@@ -90,7 +90,7 @@ def _composed(
     weight: Tensor,
     bias: Tensor,
 ) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor]]:
-    """The same by autograd: for compilers, which see the passes and join them, and for a double backward."""
+    """The same by autograd: for compilers, which join its passes, `torch.func`, and double backwards."""
     x = inputs[0]
     dims = [i for i in range(x.ndim) if i != normed.axis % x.ndim]
     var, mean = torch.var_mean(x.to(compute_dtype(x.dtype)), dims, correction=0)
