@@ -508,6 +508,17 @@ def test_a_checkpoint_keeps_its_input_as_bits() -> None:
     assert kept(forward) == {"packed": 8 * 4 * 64 // 8, "whole": 0, "times": 1}
 
 
+def test_within_vmap() -> None:
+    matrix = torch.randn(6, 6, requires_grad=True)
+    x = torch.randn(3, 4, 2, 6)
+    plain = torch.func.vmap(lambda x: sl.LIF()(x) @ matrix)(x)
+    with sl.packed_spikes():
+        y = torch.func.vmap(lambda x: sl.LIF()(x) @ matrix)(x)
+    assert torch.equal(*(gradients(v.square().sum(), [matrix])[0] for v in (y, plain)))
+    with pytest.raises(RuntimeError, match="saved tensor hooks"), sl.packed_spikes():
+        torch.func.grad(lambda m: (sl.LIF()(x[0]) @ m).sum())(matrix.detach())
+
+
 # -- compiled code --------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ def packed_spikes() -> Iterator[None]:
     NumPy) is noticed; on a GPU it is not. Inside compiled code nothing is packed, which is announced.
 
     Raises:
-        RuntimeError: entered inside compiled code.
+        RuntimeError: entered inside compiled code; around `torch.func.grad`, which takes no such hooks.
     """
     if torch.compiler.is_compiling():
         raise RuntimeError(

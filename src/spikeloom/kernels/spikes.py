@@ -64,6 +64,8 @@ def wanting() -> Iterator[None]:
 
 def mark(spikes: Tensor) -> None:
     """Mark a tensor of 0 and 1 that fills its storage; others stay unmarked."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(spikes):  # vmap's: what it wraps has the memory
+        spikes = torch._C._functorch.get_unwrapped(spikes)
     storage = spikes.untyped_storage()
     if spikes.numel() * spikes.element_size() == storage.nbytes() and not spikes.is_inference():
         setattr(storage, _ATTRIBUTE, Mark(spikes))
