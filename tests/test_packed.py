@@ -403,6 +403,20 @@ def test_nested_contexts_and_errors_leave_all_as_it_was() -> None:
     assert torch.equal(*(gradients(y.sum(), [matrix])[0] for y in (a, b)))
 
 
+def test_backward_inside_is_the_same_as_outside() -> None:
+    made, x = nn.Sequential(sl.recompute(net()[:4]), net()[4:]), torch.randn(4, 2, 2, 8, 8)
+    found = []
+    for inside in (False, True):
+        torch.manual_seed(1)
+        with sl.packed_spikes():
+            loss = made(x).square().sum()
+            if inside:
+                found.append(gradients(loss, list(made.parameters())))
+        if not inside:
+            found.append(gradients(loss, list(made.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_as_a_decorator() -> None:
     @sl.packed_spikes()
     def run() -> bool:

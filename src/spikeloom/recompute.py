@@ -153,8 +153,9 @@ class _InChunks(_Wrapper):
         if stream.current() is not None:
             if grad:
                 raise RuntimeError(
-                    "checkpoint_time is called inside a Stream, which is chunk by chunk already; stream its "
-                    "attribute .module and call stream.detach() between chunks, or stream under no_grad"
+                    "checkpoint_time is called inside a Stream (or a checkpoint_time), which is chunk by chunk "
+                    "already; stream its attribute .module and call stream.detach() between chunks, or "
+                    "stream under no_grad"
                 )
             return self.module(x)
         if torch.compiler.is_compiling():
