@@ -153,7 +153,7 @@ class _InChunks(_Wrapper):
         if stream.current() is not None:
             if grad:
                 raise RuntimeError(
-                    "checkpoint_time is called inside a Stream (or a checkpoint_time), which is chunk by chunk "
+                    "checkpoint_time is called inside a Stream (or a checkpoint_time), which is in chunks "
                     "already; stream its attribute .module and call stream.detach() between chunks, or "
                     "stream under no_grad"
                 )
