@@ -91,10 +91,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was found in one case; the floors: as called, and on the device alone."""
+    """What was found in one case; the floors are as called, and on the device alone."""
 
     title: str
     rows: dict[str, Row]
+    absent: dict[str, str]
     floors: tuple[Timing, Timing]
 
 
@@ -103,12 +104,16 @@ def neuron(case: Case, rounds: int) -> Figures:
     contenders = {name: make() for name, make in makers("lif")[0].items() if name in (OURS, JELLY)}
     if case.dtype != torch.float32:
         contenders = {name: under_autocast(each, case) for name, each in contenders.items()}
-    deviations = {}
+    deviations: dict[str, Deviation] = {}
+    absent = {name: problem for name, problem in makers("lif")[1].items() if name == JELLY}
     for name, contender in contenders.items():
-        small = case.entrant(contender, min(case.N, CHECKED))
-        deviations[name] = Deviation.of(small.passed(), truth("lif", small.x, small.g))
-        if name == OURS or case.dtype == torch.float32:
-            deviations[name].assert_small(f"{name}, {case.title}", near=NEAR[case.dtype])
+        try:
+            deviations[name] = check(name, contender, case)
+        except Exception as error:  # a rival may fail in any way; it takes ours not with it
+            if name == OURS:
+                raise
+            absent[name] = str(error).strip().splitlines()[-1]
+    contenders = {name: contenders[name] for name in deviations}
     entrants = {name: case.entrant(contender, case.N) for name, contender in contenders.items()}
     kept = {name: kept_bytes(entrant.forward) / (case.T * case.N) for name, entrant in entrants.items()}
     runs = {name: entrant.run for name, entrant in entrants.items()}
@@ -118,7 +123,19 @@ def neuron(case: Case, rounds: int) -> Figures:
     if case.device.type == "cuda":
         alone = interleave({n: Run(r.call, r.leaves, clock=queued) for n, r in runs.items()}, rounds)
     rows = {name: Row(called[name], alone[name], kept[name], deviations[name]) for name in entrants}
-    return Figures(case.title, rows, (floor(called["copy"]), floor(alone["copy"])))
+    return Figures(case.title, rows, absent, (floor(called["copy"]), floor(alone["copy"])))
+
+
+def check(name: str, contender: Contender, case: Case) -> Deviation:
+    """Return how far a LIF is from the float64 truth; raise where rounding does not explain it.
+
+    In half precision SpikingJelly rounds its membrane, too: its distance is told, and not judged.
+    """
+    small = case.entrant(contender, min(case.N, CHECKED))
+    found = Deviation.of(small.passed(), truth("lif", small.x, small.g))
+    if name == OURS or case.dtype == torch.float32:
+        found.assert_small(f"{name}, {case.title}", near=NEAR[case.dtype])
+    return found
 
 
 def under_autocast(contender: Contender, case: Case) -> Contender:
@@ -149,6 +166,8 @@ def bandwidth_table(figures: Sequence[Figures]) -> Table:
             off = f"{row.deviation.flips / row.deviation.count:.0e}"
             times = row.called, row.alone.middle, f"{share:.0%}"
             table.add(each.title, name, *times, "-" if name == OURS else faster, f"{row.kept:.1f}", off)
+        for name, problem in each.absent.items():
+            table.add(each.title, name, problem, *"-" * 5)
     table.notes.append(
         "Bytes: kept for backward, a neuron-step. Off: the share that differs from the float64 truth."
     )

@@ -1,4 +1,4 @@
-"""A linear layer and a LIF, put together as each library documents; the dynamics are those of rivals.py."""
+"""A linear layer and a LIF, put together as each library documents, and its data; the dynamics: rivals.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from harness import CPU, Run, clock_of
 from rivals import OURS, norse_box_parameters, sinabs_lif, snntorch_leaky, spikingjelly_neuron
 from torch import Tensor, nn
 
@@ -105,3 +106,74 @@ def norse(linear: nn.Linear) -> Layer:
 
 RIVALS = {"SpikingJelly": spikingjelly, "snnTorch": snntorch, "Sinabs": sinabs, "Norse": norse}
 MAKERS: dict[str, Callable[[nn.Linear], Layer]] = {OURS: spikeloom, **RIVALS, CEILING: free}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the layer and its data are, and where."""
+
+    n: int
+    steps: int
+    batch: int
+    device: torch.device = CPU
+
+    def data(self) -> tuple[Tensor, Tensor]:
+        """Return the input and the output's gradient, `[T, B, n]`."""
+        shape = self.steps, self.batch, self.n
+        draw = torch.Generator().manual_seed(0)
+        x, g = (torch.randn(shape, generator=draw).to(self.device) for _ in range(2))
+        return x, g
+
+    def make(self, name: str) -> Layer:
+        """Return a library's layer; all have the same weights, in their own terms."""
+        torch.manual_seed(0)
+        layer = MAKERS[name](nn.Linear(self.n, self.n))
+        layer.module.to(self.device)
+        with torch.no_grad():
+            layer.linear.weight.mul_(3 * layer.gain)  # so that about one in ten fires
+            layer.linear.bias.mul_(layer.gain)
+        return layer
+
+
+@dataclass
+class Entrant:
+    """A layer with its data."""
+
+    layer: Layer
+    x: Tensor
+    g: Tensor
+
+    def __post_init__(self) -> None:
+        self.x = self.layer.laid_out(self.x).detach().requires_grad_()
+        self.g = self.layer.laid_out(self.g)
+        self.leaves = (self.x, *self.layer.linear.parameters())
+
+    def forward(self) -> Tensor:
+        self.out = self.layer.forward(self.x)
+        return self.out
+
+    def backward(self) -> None:
+        self.out.backward(self.g)
+        del self.out  # and with it the graph
+
+    def call(self) -> None:
+        self.forward()
+        self.backward()
+
+    def runs(self) -> tuple[Run, Run]:
+        """Return the forward and the backward pass, to be timed in this order."""
+        clock = clock_of(self.x.device)
+        return (
+            Run(self.forward, self.leaves, clock=clock),
+            Run(self.backward, self.leaves, before=self.forward, clock=clock),
+        )
+
+    def results(self) -> tuple[Tensor, list[Tensor]]:
+        """Return the spikes, and the gradients of input, weight and bias, in the truth's terms."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        spikes = self.forward().detach()
+        self.backward()
+        of_x, *of_weights = (leaf.grad for leaf in self.leaves if leaf.grad is not None)
+        gradients = [self.layer.laid_out(of_x), *(g * self.layer.gain for g in of_weights)]
+        return self.layer.laid_out(spikes), gradients

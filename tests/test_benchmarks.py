@@ -199,24 +199,30 @@ def test_open_neuromorphic_runs(tmp_path, capsys, in_this_process):
 
 def test_open_neuromorphic_times_no_other_layer(monkeypatch):
     import open_neuromorphic
+    from rival_layers import Layer
     from torch import nn
 
     import spikeloom as sl
 
     def other(linear):
         net = nn.Sequential(linear, sl.LIF(tau=2.1))
-        return open_neuromorphic.Layer(linear, net, net)
+        return Layer(linear, net, net)
 
-    monkeypatch.setitem(open_neuromorphic.MAKERS, "Other", other)
-    size = open_neuromorphic.Size(n=30, steps=9, batch=4)
-    assert open_neuromorphic.check(["Spikeloom"], size)["Spikeloom"][0] == 0
-    with pytest.raises(RuntimeError, match="Other is not the layer that it is compared with"):
-        open_neuromorphic.check(["Other"], size)
+    def broken(linear):
+        raise OSError("no library")
+
+    monkeypatch.setattr(open_neuromorphic, "_in_fresh_process", open_neuromorphic.alone)
+    for name, maker in (("Other", other), ("Broken", broken)):
+        monkeypatch.setitem(open_neuromorphic.MAKERS, name, maker)
+    found = open_neuromorphic.measure(open_neuromorphic.Size(n=30, steps=9, batch=4), checked=9, rounds=1)
+    assert {"Spikeloom", open_neuromorphic.CEILING} <= set(found.rows)
+    assert not {"Other", "Broken"} & set(found.rows)
+    assert found.absent["Other"].startswith("Other is not the layer that it is compared with")
+    assert found.absent["Broken"] == "no library"
 
 
 def test_layers_in_time_or_batch_first_get_the_same_data():
-    from open_neuromorphic import Entrant, Size
-    from rival_layers import Layer
+    from rival_layers import Entrant, Layer, Size
     from torch import nn
 
     size = Size(n=5, steps=7, batch=3)
