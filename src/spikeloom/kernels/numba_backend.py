@@ -30,6 +30,8 @@ LANES = 4
 """Ranges of neurons a thread, so that a thread that is held up leaves its ranges to the others."""
 ROWS, WIDTH = 8, 1024
 """Rows that a synapse multiplies at a time, and neurons, that a block has at least."""
+KEPT = 8 * 1024 * 1024
+"""Bytes of states that a block with a synapse keeps."""
 SLACK = 256
 """Bytes behind a block's scratch, into which the product of a synapse may run."""
 
@@ -160,7 +162,11 @@ class _Call(Call):
 
     def span(self) -> int:
         """Return how many steps' states are kept at a time: all, or over long T about its square root."""
-        return self.steps if self.steps <= 2048 else int(np.ceil(np.sqrt(self.steps)))
+        most = 2048
+        if self.loop is not None:  # its blocks are wide, however many steps there are
+            row = self.block(1, 1)[0] * self.compute.itemsize * len(self.program.init)
+            most = min(most, KEPT // max(row, 1))
+        return self.steps if self.steps <= most else int(np.ceil(np.sqrt(self.steps)))
 
     def run(
         self,
