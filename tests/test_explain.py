@@ -32,7 +32,7 @@ def test_a_row_a_call() -> None:
     before = net[0][1].running_mean.clone()
     found = sl.explain(net, torch.randn(5, 3, 6))
     assert [row.layer for row in found.rows] == ["1", "2", "3", "1"]
-    assert [row.backend for row in found.rows] == ["numba", "eager", "eager", "numba"]
+    assert [row.backend for row in found.rows] == ["numba", "eager", "numba", "numba"]
     first = found.rows[0]
     assert (first.steps, first.neurons, first.dtype) == (5, 24, "float32")
     assert first.bytes_per_neuron_step == 4.0
