@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..announce import announce
-from .norm_neuron import NormNeuron
+from .norm_neuron import NormNeuron, has_hooks
 from .norms import BatchNorm, affine, is_known
 from .per_step import PerStep
 
@@ -79,7 +79,7 @@ def fold(net: nn.Module) -> nn.Module:
                     del left[link.norm_path]
                     if link.module is norm:
                         continue  # another norm behind it can be folded, too
-            if type(link.module) is not nn.Identity or _has_hooks(link.module):
+            if type(link.module) is not nn.Identity or has_hooks(link.module):
                 before = link
     for path, why in left.items():
         announce(f"fold leaves {type(net.get_submodule(path)).__name__} {path!r} as it is: {why}")
@@ -112,7 +112,7 @@ class _Link:
             yield self
             return
         # a hook looks at what goes in or comes out, or changes it: nothing is folded across
-        barrier = [_Link(None, "", self.path, nn.Module(), False)] if _has_hooks(self.module) else []
+        barrier = [_Link(None, "", self.path, nn.Module(), False)] if has_hooks(self.module) else []
         yield from barrier
         per_step = self.per_step or isinstance(self.module, PerStep)
         for name, child in self.module._modules.items():  # one that occurs twice, twice
@@ -138,10 +138,6 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
-
-
 def _why_not(before: _Link | None, link: _Link, norm: BatchNorm, uses: Counter[nn.Module]) -> str:
     """Return why a norm cannot be folded into what comes before it, or an empty string."""
     if not is_known(norm):
@@ -156,7 +152,7 @@ def _why_not(before: _Link | None, link: _Link, norm: BatchNorm, uses: Counter[n
     for module in (norm, layer, link.module):
         if uses[module] > 1:
             return f"{type(module).__name__} is used more than once"
-        if _has_hooks(module):
+        if has_hooks(module):
             return f"{type(module).__name__} has hooks"
     fused = isinstance(link.module, NormNeuron)
     linear = isinstance(layer, nn.Linear)

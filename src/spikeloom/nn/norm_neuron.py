@@ -124,7 +124,7 @@ class NormNeuron(nn.Module):
         if self.neuron._plan is None:
             return "its neuron's class says eager = True"
         for part in (self.norm, self.neuron):
-            if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks:
+            if has_hooks(part):
                 return f"{type(part).__name__} has hooks, which one kernel would not call"
         return ""
 
@@ -205,6 +205,12 @@ class NormNeuron(nn.Module):
                 f"NormNeuron: a batch of shape {tuple(x.shape)} has one value a channel, of which there is "
                 "no variance; give more steps or samples, or call net.eval()"
             )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is to happen when a module is called, beside its forward."""
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
 
 
 def _check_norm(norm: object) -> None:
