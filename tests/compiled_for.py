@@ -19,7 +19,9 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 import spikeloom as sl
-from spikeloom.kernels import compute_dtype, emit_triton, triton_backend
+from spikeloom.kernels import compute_dtype
+from spikeloom.kernels.gpu import emit as emit_triton
+from spikeloom.kernels.gpu import triton_backend
 
 TARGETS = {"sm_90": GPUTarget("cuda", 90, 32), "gfx942": GPUTarget("hip", "gfx942", 64)}
 FUSED = r"\bfma\.rn\.f32|\bv_(?:pk_)?fma\w*_f32|\bv_mac\w*_f32"

@@ -13,7 +13,7 @@ from truth import assert_same, run
 from zoo import NEURONS
 
 import spikeloom as sl
-from spikeloom.kernels import numba_backend
+from spikeloom.kernels.cpu import numba_backend
 
 HALF = (torch.bfloat16, torch.float16)
 SHAPE = (6, 2, 3, 5)

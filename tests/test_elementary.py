@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeloom.kernels import elementary, pool, simd
+from spikeloom.kernels.cpu import elementary, pool, simd
 
 load, store = simd.loader("float32", 0), simd.storer("float32", 1)
 

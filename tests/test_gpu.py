@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from truth import assert_same, run
 
 import spikeloom as sl
-from spikeloom.kernels import triton_backend
+from spikeloom.kernels.gpu import triton_backend
 
 pytestmark = [
     pytest.mark.gpu,

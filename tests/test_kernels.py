@@ -20,7 +20,7 @@ from truth import assert_same, run
 from zoo import NEURONS, SURROGATES
 
 import spikeloom as sl
-from spikeloom.kernels import numba_backend, pool
+from spikeloom.kernels.cpu import numba_backend, pool
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +214,7 @@ def test_forked_workers_after_a_backward_pass() -> None:
 
 VECTORS = """
 import sys, torch, spikeloom as sl
-from spikeloom.kernels import numba_backend as nb
+from spikeloom.kernels.cpu import numba_backend as nb
 class All(sl.Neuron):
     def step(self, x, v):
         y = torch.exp(-x * x) + torch.tanh(x) + torch.sigmoid(v) + torch.log(x * x + 1) + torch.erf(x)

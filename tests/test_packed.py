@@ -20,7 +20,8 @@ from zoo import NEURONS
 
 import spikeloom as sl
 from spikeloom import packed
-from spikeloom.kernels import bits, bits_numba
+from spikeloom.kernels import bits
+from spikeloom.kernels.cpu import bits as bits_numba
 
 GRADED = {"LI", "LIAF", "TernaryLIF", "ILIF"}
 
@@ -145,7 +146,8 @@ def test_on_cpu_what_is_no_spike_is_not_packed(strange: float, at: int) -> None:
 
 TRITON = """
 import torch
-from spikeloom.kernels import bits, bits_triton
+from spikeloom.kernels import bits
+from spikeloom.kernels.gpu import bits as bits_triton
 for dtype in bits.ONE:
     for count in (1, 63, 64, 65, 5000):
         row = (torch.rand(count) < 0.3).to(dtype)

@@ -18,7 +18,10 @@ from zoo import NEURONS
 
 import spikeloom as sl
 from spikeloom.announce import SpikeloomWarning
-from spikeloom.kernels import numba_backend, pool, recur_numba, recur_run, recur_steps, triton_backend
+from spikeloom.kernels import recur_run, recur_steps
+from spikeloom.kernels.cpu import numba_backend, pool
+from spikeloom.kernels.cpu import recur as recur_numba
+from spikeloom.kernels.gpu import triton_backend
 
 F64 = torch.float64
 

@@ -23,7 +23,7 @@ from truth import assert_same, run
 from zoo import NEURONS, SURROGATES
 
 import spikeloom as sl
-from spikeloom.kernels import triton_backend
+from spikeloom.kernels.gpu import triton_backend
 
 pytestmark = [
     pytest.mark.skipif(bool(triton_backend.problem()[0]), reason=": ".join(triton_backend.problem())),

@@ -13,7 +13,7 @@ import torch
 
 from .. import kernels
 from ..data import list_data, locate
-from ..kernels import triton_backend
+from ..kernels.gpu import triton_backend
 from ..neurons import LIF
 from .arguments import parse
 

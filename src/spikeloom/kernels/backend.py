@@ -111,7 +111,7 @@ def _decide_numba(device: torch.device, dtype: torch.dtype) -> Choice:
 
 
 def _decide_triton(device: torch.device) -> Choice:
-    from . import triton_backend
+    from .gpu import triton_backend
 
     interpreted = triton_backend.interpreted()
     if device.type == "cpu" and not interpreted:
@@ -131,10 +131,10 @@ def _decide_triton(device: torch.device) -> Choice:
 def kernels_for(device: torch.device) -> ModuleType:
     """Return the module whose `forward` and `backward` run programs on data on `device`."""
     if device.type == "cpu" and forced() != "triton":
-        from . import numba_backend
+        from .cpu import numba_backend
 
         return numba_backend
-    from . import triton_backend
+    from .gpu import triton_backend
 
     return triton_backend
 

@@ -46,16 +46,16 @@ def _kernels(device: torch.device) -> ModuleType | None:
     if device.type == "cpu":
         why = NUMBA_PROBLEM
         if not why:
-            from . import bits_numba
+            from .cpu import bits as bits_numba
 
             return bits_numba
     else:
-        from . import triton_backend
+        from .gpu import triton_backend
 
         known = device.type in triton_backend.DEVICES
         why = triton_backend.problem()[0] if known else f"there is none for {device.type}"
         if not why:
-            from . import bits_triton
+            from .gpu import bits as bits_triton
 
             return bits_triton
     announce(f"spikes are packed by tensor operations, slower than a kernel: {why}")

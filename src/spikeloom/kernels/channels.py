@@ -55,7 +55,7 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         samples = x.flatten(0, 1) if axis == 2 else x.flatten(0, -2)
         mean, var = torch.batch_norm_update_stats(samples.to(compute), None, None, 0.0)
         return mean, var
-    from .channels_numba import sums
+    from .cpu.channels import sums
 
     # summed in double precision, in which E[x^2] - E[x]^2 keeps every digit that single precision has
     mean, square = sums(x, grid) / (grid.outer * grid.inner)
@@ -69,7 +69,7 @@ def correct(g: Tensor, x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor, a
     if grid is None or not alike or decide(x.device, x.dtype).backend != "numba":
         mean, slope, offset = (along(values, x, axis) for values in (mean, slope, offset))
         return g.copy_(g.to(mean.dtype) + (x.to(mean.dtype) - mean) * slope + offset)
-    from .channels_numba import add_affine
+    from .cpu.channels import add_affine
 
     add_affine(g, x, mean, slope, offset, grid)
     return g

@@ -74,7 +74,7 @@ def split(sizes: Sequence[int], every: Sequence[T]) -> list[list[T]]:
 def _kernels(device: torch.device) -> ModuleType:
     """Return the module whose `forward` and `backward` run a synapse's loop on `device`."""
     if device.type == "cpu" and forced() != "triton":
-        from . import recur_numba
+        from .cpu import recur as recur_numba
 
         return recur_numba
     from . import recur_steps

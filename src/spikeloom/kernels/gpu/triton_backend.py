@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import source
-from .call import Call
-from .emit_triton import UNROLL, arguments, emit, is_stride
-from .graph import program_of
-from .layout import Spread
-from .spec import Spec
+from .. import source
+from ..call import Call
+from ..graph import program_of
+from ..layout import Spread
+from ..spec import Spec
+from .emit import UNROLL, arguments, emit, is_stride
 
 MINIMUM = (3, 3)
 """The oldest Triton that these kernels are written for."""

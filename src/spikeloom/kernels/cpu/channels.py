@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import pool, source
-from .channels import Grid
+from .. import source
+from ..channels import Grid
+from . import pool
 from .numba_backend import LANES, SERIAL
 
 SOURCE = '''"""{storage}: sums by channel; adding what is affine."""
 
 from numba import njit, types
-from spikeloom.kernels import simd as m
+from spikeloom.kernels.cpu import simd as m
 
 SIZE, WORD, D = {size}, {word}, types.float64
 load, store = m.loader("{storage}", 0), m.storer("{storage}", 0)

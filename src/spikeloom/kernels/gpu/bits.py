@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .bits import ONE, WORD
+from ..bits import ONE, WORD
 from .triton_backend import _on
 
 HALF = tl.constexpr(32)

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .body import Body, Leaves, indent
-from .grad import differentiate
-from .graph import Graph, Node
-from .ops import is_boolean
-from .spec import Spec
+from ..body import Body, Leaves, indent
+from ..grad import differentiate
+from ..graph import Graph, Node
+from ..ops import is_boolean
+from ..spec import Spec
 
 UNROLL = 4
 HEADER = '''"""Made by spikeloom from a neuron's equations; safe to delete."""
@@ -27,7 +27,7 @@ HEADER = '''"""Made by spikeloom from a neuron's equations; safe to delete."""
 import triton
 import triton.language as tl
 
-from spikeloom.kernels import triton_math as e
+from spikeloom.kernels.gpu import elementary as e
 '''
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .body import indent
-from .spec import Spec
+from ..body import indent
+from ..spec import Spec
 
 
 class Feedback:
@@ -38,7 +38,7 @@ class Feedback:
             return []
         halves = sorted(dtype for dtype in {spec.storage, spec.synapse} if _half(dtype))
         return [
-            f"from spikeloom.kernels.product import product{spec.real[-2:]} as product",
+            f"from spikeloom.kernels.cpu.product import product{spec.real[-2:]} as product",
             *(f'to_{dtype} = m.rounder("{dtype}")' for dtype in halves),
         ]
 

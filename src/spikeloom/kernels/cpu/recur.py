@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..eager import compute_dtype
+from ..layout import in_rows
 from . import numba_backend
-from .eager import compute_dtype
-from .layout import in_rows
 from .product import RARE, columns
 
 

@@ -17,15 +17,16 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from . import pool, source
-from .bits import ONE, WORD
+from .. import source
+from ..bits import ONE, WORD
+from . import pool
 from .numba_backend import LANES, SERIAL
 
 SOURCE = '''"""Made by spikeloom; safe to delete."""
 
 from numba import njit
 
-from spikeloom.kernels import bits_numba as b
+from spikeloom.kernels.cpu import bits as b
 
 load, store = b.loader({size}, {one}), b.storer({size}, {one})
 

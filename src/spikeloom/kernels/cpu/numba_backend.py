@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import pool, source
-from .call import Call
-from .emit_numba import emit
-from .graph import program_of
-from .spec import Spec
+from .. import source
+from ..call import Call
+from ..graph import program_of
+from ..spec import Spec
+from . import pool
+from .emit import emit
 
 Kernel = Callable[[np.ndarray, np.ndarray], None]
 
@@ -39,8 +40,8 @@ SLACK = 256
 @functools.cache
 def _toolchain() -> str:
     """Return what, beside its source, decides a kernel's machine code and is not Numba's to watch."""
-    names = ("simd.py", "elementary.py", "polynomials.py", "product.py")
-    own = [Path(__file__).with_name(name).read_bytes() for name in names]
+    names = ("simd.py", "elementary.py", "product.py", "../polynomials.py")
+    own = [(Path(__file__).parent / name).read_bytes() for name in names]
     return hashlib.sha256(b"".join(own)).hexdigest()
 
 

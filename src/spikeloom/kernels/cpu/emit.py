@@ -11,19 +11,20 @@ slots): `spec.Spec.ints` names them in order.
 
 from __future__ import annotations
 
-from .body import Body, Leaves, indent
+from ..body import Body, Leaves, indent
+from ..grad import differentiate
+from ..graph import Graph
+from ..ops import is_boolean
+from ..spec import Spec
 from .feedback import Feedback
-from .grad import differentiate
-from .graph import Graph
-from .ops import is_boolean
-from .spec import Spec
 
 HEADER = '''"""Made by spikeloom from a neuron's equations; safe to delete."""
 
 import numpy as np
 from numba import njit
 
-from spikeloom.kernels import elementary as e, simd as m
+from spikeloom.kernels.cpu import elementary as e
+from spikeloom.kernels.cpu import simd as m
 
 F = np.{real}
 SIZE = {size}

@@ -15,7 +15,7 @@ import math
 import triton
 import triton.language as tl
 
-from . import polynomials as fitted
+from .. import polynomials as fitted
 
 LOG2E = tl.constexpr(fitted.LOG2E)
 LN2_HIGH, LN2_LOW = tl.constexpr(fitted.LN2_HIGH), tl.constexpr(fitted.LN2_LOW)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from . import polynomials as fitted
+from .. import polynomials as fitted
 from .simd import absolute, bits, floor, from_bits, nearest, select, smaller
 
 
