@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ class Stream:
 
 
 class Chunk:
-    """One call of a stream, as a module with a state meets it:
+    """One call of a stream, as a module with a state meets it (or leaves it to `carried`):
 
         where = stream.current()
         if where is not None:
@@ -159,6 +159,34 @@ class Chunk:
 def current() -> Chunk | None:
     """Return the call of a stream around this call, for a module that has a state to keep."""
     return _active.chunk
+
+
+class Carrier(Protocol):
+    """A module that runs from a state to a state, as a neuron does, with `states` by name.
+
+    `_run(x, inputs, generator, state, final)` starts from `state` (None: its own) and returns the output and,
+    if `final`, the final state, by the names in `states`; `_check(x)` raises for what x cannot be.
+    """
+
+    @property
+    def states(self) -> tuple[str, ...]: ...  # noqa: D102
+    def _check(self, x: Tensor) -> None: ...
+    def _run(self, x: Tensor, *arguments: Any) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
+def carried(
+    module: Carrier, x: Tensor, inputs: tuple[Tensor, ...], generator: torch.Generator | None
+) -> Tensor:
+    """Return a module's output, its state taken from the stream around this call, and left to it, if any."""
+    where = _active.chunk
+    if where is None:
+        return module._run(x, inputs, generator, None, False)[0]
+    module._check(x)
+    key = where.key(cast(nn.Module, module))
+    state = where.load(key, module.states, x[0])
+    out, final = module._run(x, inputs, generator, state, True)
+    where.store(key, final)
+    return out
 
 
 def refuse(module: nn.Module, why: str) -> None:

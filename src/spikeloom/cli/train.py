@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..allocator import keep_freed_memory
 from ..data import load_data
 from ..training import RECIPES, Interrupted, Recipe, Result, RunFolder, build, find_recipe, train
 from .arguments import Misuse, first_word, parse
@@ -49,6 +50,7 @@ def run(argv: Sequence[str]) -> int:
     default = Options(find_recipe(name))
     options = parse(Options, f"train {name}", rest, default)
     run_folder = folder(name, default.recipe, options)
+    keep_freed_memory()
     print(f"run folder: {run_folder.path}", flush=True)
     try:
         result = train(run_folder, resume=options.resume is not None)

@@ -1,4 +1,4 @@
-"""Programs made of programs: a step whose input is first normalised."""
+"""Programs that batch norm needs: a step whose input is normalised first, and a gradient's correction."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ def normalised(text: str) -> str:
 
     made = rebuild(step, graph, replace)
     return Program(given.inputs, given.init, given.slots + 3, Tape.of(made)).text
+
+
+@functools.cache
+def corrected() -> str:
+    """Return the program of `g + (x - mean) * slope + offset`, of inputs g and x, and three slots."""
+    graph = Graph()
+    g, x = (graph.leaf("input", i) for i in range(2))
+    mean, slope, offset = (graph.leaf("param", i) for i in range(3))
+    moved = graph.node("mul", graph.node("sub", x, mean), slope)
+    out = graph.node("add", graph.node("add", g, moved), offset)
+    return Program(2, (), 3, Tape.of([out])).text

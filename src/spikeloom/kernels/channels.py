@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .affine import corrected
 from .backend import decide
 from .eager import compute_dtype
 from .layout import row_order
+from .weave import run_forward
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,19 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 
 def correct(g: Tensor, x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor, axis: int) -> Tensor:
-    """Return `g + (x - mean) * slope + offset`, in g's own memory; mean, slope and offset are `[C]`."""
-    grid = Grid.of(g, axis)
-    alike = x.stride() == g.stride() and x.dtype == g.dtype
-    if grid is None or not alike or decide(x.device, x.dtype).backend != "numba":
-        mean, slope, offset = (along(values, x, axis) for values in (mean, slope, offset))
-        return g.copy_(g.to(mean.dtype) + (x.to(mean.dtype) - mean) * slope + offset)
-    from .cpu.channels import add_affine
+    """Return `g + (x - mean) * slope + offset`, where there is a kernel for it in g's own memory.
 
-    add_affine(g, x, mean, slope, offset, grid)
-    return g
+    mean, slope and offset are `[C]`.
+    """
+    grid, alike = Grid.of(g, axis), x.stride() == g.stride() and x.dtype == g.dtype
+    backend = decide(x.device, x.dtype).backend
+    if backend == "numba" and grid is not None and alike:
+        from .cpu.channels import add_affine
+
+        add_affine(g, x, mean, slope, offset, grid)
+        return g
+    values = [along(value, x, axis) for value in (mean, slope, offset)]
+    if backend == "eager":
+        mean, slope, offset = values
+        return g.copy_(g.to(mean.dtype) + (x.to(mean.dtype) - mean) * slope + offset)
+    return run_forward(corrected(), [g, x], values, [], "ttt", [], False)[0]

@@ -139,15 +139,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
             inputs: the further inputs that the neuron names, of x's shape.
             generator: where further inputs are drawn from when they are not given.
         """
-        where = stream.current()
-        if where is None:
-            return self._run(x, inputs, generator, None, False)[0]
-        self._check(x)
-        key = where.key(self)
-        state = where.load(key, self.states, x[0])
-        out, final = self._run(x, inputs, generator, state, True)
-        where.store(key, final)
-        return out
+        return stream.carried(self, x, inputs, generator)
 
     def run(
         self,

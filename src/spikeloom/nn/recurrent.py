@@ -74,15 +74,10 @@ class Recurrent(nn.Module):
             inputs: the further inputs that the neuron names, of x's shape.
             generator: where further inputs are drawn from when they are not given.
         """
-        where = stream.current()
-        if where is None:
-            return self._run(x, inputs, generator, None, False)[0]
+        return stream.carried(self, x, inputs, generator)
+
+    def _check(self, x: Tensor) -> None:
         self.neuron._check(x)
-        key = where.key(self)
-        state = where.load(key, self.states, x[0])
-        out, final = self._run(x, inputs, generator, state, True)
-        where.store(key, final)
-        return out
 
     def run(
         self,
@@ -214,6 +209,7 @@ class Recurrent(nn.Module):
         out, final, traces = kernels.loop(
             recurrent, xs, [*states, fed], [self.states.index(n) for n in record]
         )
+        out = self.neuron._marked(out)
         return out, dict(zip(self.states, final, strict=True)), traces
 
     def _feedback(self, x: Tensor, state: Mapping[str, Tensor]) -> Tensor:
