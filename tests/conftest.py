@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,3 +41,24 @@ def _announcements() -> Iterator[None]:
 def root() -> Path:
     """Return the checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fill memory that is not initialised with NaN, tensors and scratch alike; give the pool 3 threads."""
+    from spikeloom.kernels.cpu import numba_backend, pool
+
+    allocate = numba_backend.np.empty
+
+    def poisoned(*args: Any, **kwargs: Any) -> Any:
+        made = allocate(*args, **kwargs)
+        made.view("uint8").fill(0xFF)
+        return made
+
+    monkeypatch.setattr(numba_backend.np, "empty", poisoned)
+    monkeypatch.setattr(numba_backend, "_scratch", numba_backend._Scratch())
+    monkeypatch.setattr(pool, "threads", lambda: 3)  # however many PyTorch has
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN
+    yield
+    torch.use_deterministic_algorithms(before)

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,24 +21,7 @@ from zoo import NEURONS, SURROGATES
 import spikeloom as sl
 from spikeloom.kernels.cpu import numba_backend, pool
 
-
-@pytest.fixture(autouse=True)
-def _poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fill memory that is not initialised with NaN, tensors and scratch alike."""
-    allocate = numba_backend.np.empty
-
-    def poisoned(*args: Any, **kwargs: Any) -> Any:
-        made = allocate(*args, **kwargs)
-        made.view("uint8").fill(0xFF)
-        return made
-
-    monkeypatch.setattr(numba_backend.np, "empty", poisoned)
-    monkeypatch.setattr(numba_backend, "_scratch", numba_backend._Scratch())
-    monkeypatch.setattr(pool, "threads", lambda: 3)  # the pool's, however many PyTorch has
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN
-    yield
-    torch.use_deterministic_algorithms(before)
+pytestmark = pytest.mark.usefixtures("poison")
 
 
 @pytest.mark.parametrize("case", all_pairs(AXES), ids=identify)

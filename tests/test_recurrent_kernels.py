@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +25,14 @@ from spikeloom.kernels.gpu import triton_backend
 F64 = torch.float64
 
 
+pytestmark = pytest.mark.usefixtures("poison")
+
+
 @pytest.fixture(autouse=True)
-def _poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fill memory that is not initialised with NaN, tensors and scratch alike; take three threads."""
-    allocate = numba_backend.np.empty
-
-    def poisoned(*args: Any, **kwargs: Any) -> Any:
-        made = allocate(*args, **kwargs)
-        made.view("uint8").fill(0xFF)
-        return made
-
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small runs be shared among threads, too."""
     torch.manual_seed(0)
-    monkeypatch.setattr(numba_backend.np, "empty", poisoned)
-    monkeypatch.setattr(numba_backend, "_scratch", numba_backend._Scratch())
     monkeypatch.setattr(numba_backend, "SERIAL", 0)
-    monkeypatch.setattr(pool, "threads", lambda: 3)
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN
-    yield
-    torch.use_deterministic_algorithms(before)
 
 
 @pytest.fixture(params=["fused", "step by step"])
