@@ -1,11 +1,15 @@
 """A recurrent LIF layer, forward and backward, against SpikingJelly and against its matrix products alone.
 
     python benchmarks/recurrent.py [--units 128 512] [--steps 250] [--batch 32] [--device cpu] [--rounds N]
+        [--no-input-gradient]
 
 LIF(tau=2) behind x_t + W s_{t-1} + b, hard reset, ATan; the input's projection is left out: x [T, B, n] is
 given, and takes a gradient, as W and b do. SpikingJelly's `LinearRecurrentContainer` multiplies its input,
 too; it is timed as it is, with [1, W] as its weights, and with W alone in the place of its linear layer. The
 ceiling: a product a step forward, one a step backward, one over all steps for W's gradient, by PyTorch.
+
+With --no-input-gradient x takes none, as raw data: SpikingJelly's container indexes x at each step, and the
+backward pass of each index fills a tensor of all steps, which takes time that grows with the square of T.
 
 First, in float64, the spikes of each are those of the eager loop, and the gradients to 1e-9. In fp32 they are
 not compared: a recurrent network amplifies rounding.
@@ -147,7 +151,9 @@ class Case:
     rows: dict[str, Row]
 
 
-def measure(units: int, steps: int, batch: int, rounds: int, device: torch.device) -> Case:
+def measure(
+    units: int, steps: int, batch: int, rounds: int, device: torch.device, input_gradient: bool
+) -> Case:
     """Check and time all entrants."""
     torch.manual_seed(0)
     synapse = nn.Linear(units, units)
@@ -156,7 +162,7 @@ def measure(units: int, steps: int, batch: int, rounds: int, device: torch.devic
     double.load_state_dict(synapse.state_dict())
     check(entrants(double), x.double().to(device).requires_grad_(), g.double().to(device))
 
-    x, g = x.to(device).requires_grad_(), g.to(device)
+    x, g = x.to(device).requires_grad_(input_gradient), g.to(device)
     found = entrants(synapse.to(device))
     rate = found[OURS].forward(x.detach()).mean().item()
     kept = {name: kept_bytes(lambda e=e: e.forward(x)) / x.numel() for name, e in found.items()}
@@ -200,12 +206,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--no-input-gradient", dest="input_gradient", action="store_false")
     options = parser.parse_args(argv)
     cases = [
-        measure(units, options.steps, options.batch, options.rounds, options.device)
+        measure(units, options.steps, options.batch, options.rounds, options.device, options.input_gradient)
         for units in options.units
     ]
-    report([table(cases)], options, cases)
+    made = table(cases)
+    made.title += "" if options.input_gradient else ", x without gradient"
+    report([made], options, cases)
 
 
 if __name__ == "__main__":

@@ -254,6 +254,16 @@ def test_transformer_runs(capsys):
         assert f"| Spikeloom, NormNeuron, {layout} |" in printed
 
 
+@pytest.mark.parametrize("more", [(), ("--no-input-gradient",)])
+def test_recurrent_runs(more, capsys):
+    import recurrent
+
+    recurrent.main(["--units", "6", "--steps", "5", "--batch", "2", "--rounds", "1", "--markdown", *more])
+    printed = capsys.readouterr().out
+    assert "n=6, Spikeloom" in printed
+    assert ("x without gradient" in printed) == bool(more)
+
+
 def test_a_block_is_the_same_in_both_layouts():
     import transformer
 
