@@ -182,8 +182,8 @@ def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     for problem, said in (
         (("Triton is not installed", "pip install 'spikeloom[gpu]'"), r"not installed; pip install"),
         (
-            ("Triton 2.1 is too old", "pip install 'triton>=3.3'"),
-            r"2.1 is too old; pip install 'triton>=3.3'",
+            ("Triton 2.1 is too old", "pip install 'triton>=3.6'"),
+            r"2.1 is too old; pip install 'triton>=3.6'",
         ),
     ):
         monkeypatch.setattr(triton_backend, "problem", lambda problem=problem: problem)

@@ -20,8 +20,8 @@ from ..layout import Spread
 from ..spec import Spec
 from .emit import UNROLL, arguments, emit, is_stride
 
-MINIMUM = (3, 3)
-"""The oldest Triton that these kernels are written for."""
+MINIMUM = (3, 6)
+"""The oldest Triton that these kernels were compiled with."""
 DEVICES = ("cuda", "xpu")
 """The types of devices that Triton compiles for; "cuda" is AMD's, too."""
 WARPS = 4
