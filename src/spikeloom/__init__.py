@@ -1,5 +1,9 @@
 """Spikeloom: a neuron is its equations for one time step; the loom weaves them through time."""
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from . import neurons, nn, surrogate
 from .announce import SpikeloomWarning
 from .explain import explain
@@ -10,6 +14,9 @@ from .nn import NormNeuron, PerStep, Recurrent, fold
 from .packed import packed_spikes
 from .recompute import checkpoint_time, recompute
 from .stream import Stream
+
+if TYPE_CHECKING:
+    from . import data, events
 
 __version__ = "0.1.0"
 
@@ -24,6 +31,8 @@ __all__ = [
     "backend",
     "checkpoint_time",
     "create_model",
+    "data",
+    "events",
     "explain",
     "fold",
     "list_models",
@@ -32,3 +41,10 @@ __all__ = [
     "recompute",
     "surrogate",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a room whose own imports take long, when it is first entered."""
+    if name in ("data", "events"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
