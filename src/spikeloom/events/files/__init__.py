@@ -44,7 +44,8 @@ def open(
         width: columns of the sensor, where the file does not tell.
         height: rows of the sensor, where the file does not tell.
         more: `partial=True` takes what is whole of a file that is cut off; `columns="t,x,y,p"` and
-            `time_unit="s"` are for text and arrays that do not say.
+            `time_unit="s"` are for text and arrays that do not say, `rate=20000` for a spike camera's planes,
+            `stream=0` for a file of several cameras.
 
     Raises:
         EventsError: the format is unknown, the header is cut off or contradicts itself or what is given.

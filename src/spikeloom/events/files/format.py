@@ -22,6 +22,8 @@ class Given:
         partial: accept a file that ends within an event, or a packet, and take what is whole.
         columns: what the columns of a text file are, as "t,x,y,p".
         time_unit: the unit of time where a file does not fix it: "s", "ms", "us" or "ns".
+        rate: planes a second of a spike camera.
+        stream: which of a file's several streams of events, by its number.
     """
 
     width: int | None = None
@@ -29,6 +31,8 @@ class Given:
     partial: bool = False
     columns: str | None = None
     time_unit: str | None = None
+    rate: float | None = None
+    stream: int | None = None
 
 
 @dataclass(kw_only=True)
