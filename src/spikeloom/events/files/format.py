@@ -118,3 +118,43 @@ def sensor(path: Path, given: Given, found: tuple[int, int] | None, why: str = "
     if not (0 < size[0] <= 1 << 16 and 0 < size[1] <= 1 << 16):
         raise EventsError(f"{path}: a sensor of {size[0]}x{size[1]} pixels; each side is from 1 to 65536")
     return size
+
+
+def only(
+    path: Path,
+    events: Events,
+    title: str,
+    *,
+    triggers: bool = False,
+    motion: bool = False,
+    clock: bool = True,
+) -> None:
+    """Refuse to write what a format cannot hold, rather than to lose it.
+
+    Arguments:
+        path: the file, for the error.
+        events: what is to be written.
+        title: the format's.
+        triggers: whether the format holds triggers.
+        motion: whether it holds motion.
+        clock: whether its times are a clock's: not negative, and never running backwards.
+
+    Raises:
+        EventsError: `events` has what the format has not.
+    """
+    for name, holds, has in (
+        ("triggers", triggers, len(events.triggers)),
+        ("motion", motion, len(events.motion)),
+    ):
+        if has and not holds:
+            raise EventsError(
+                f"{path}: {title} holds no {name}, of which there are {has}; write aedat4 or npz, "
+                f"or leave them out: events.replace({name}={name.capitalize()}())"
+            )
+    if clock and not events.is_ordered:
+        raise EventsError(f"{path}: {title} holds events in order of time; write events.ordered()")
+    if clock and len(events) and events.t[0] < 0:
+        raise EventsError(
+            f"{path}: {title} counts time from 0, and the first event is at {events.t[0]} us; "
+            "write events.replace(t=events.t - events.t[0])"
+        )

@@ -86,6 +86,8 @@ class Decoder:
         most: how many events a word may bring.
         problems: what `state[PROBLEM] = i + 1` means, as text with {word} for the word.
         start: what its own numbers are at first; 0 if not given.
+        unfinished: where in the state it says how many words of an event that is not whole it has taken, for
+            events of several words; 0 for none.
     """
 
     word: Any
@@ -94,6 +96,7 @@ class Decoder:
     most: int = 1
     problems: tuple[str, ...] = ()
     start: tuple[int, ...] = ()
+    unfinished: int = 0
 
     @property
     def size(self) -> int:
@@ -198,6 +201,7 @@ class WordSource(Source):
                 buffer = Buffer.of(CHUNK, CHUNK)
                 self._decode(words, start, state, buffer, CHUNK, check)
                 yield self._events(buffer, state)
+        self._end(state)
         check.report()
 
     def read(self) -> Events:
@@ -209,6 +213,7 @@ class WordSource(Source):
             while state[WORDS] < len(words):
                 buffer = buffer.with_room(state)
                 self._decode(words, start, state, buffer, int(state[EVENTS]) + CHUNK, check)
+        self._end(state)
         check.report()
         return self._events(buffer, state)
 
@@ -241,6 +246,15 @@ class WordSource(Source):
             word, size = words[state[WORDS]], self.decoder.size
             text = self.decoder.problems[state[PROBLEM] - 1].format(word=f"{int(word):0{2 * size}x}")
             raise EventsError(f"{self.path}: at byte {start + int(state[WORDS]) * size}: {text}")
+
+    def _end(self, state: State) -> None:
+        """Refuse a file that ends within an event of several words."""
+        words = int(state[self.decoder.unfinished]) if self.decoder.unfinished else 0
+        if words and not self.partial:
+            raise EventsError(
+                f"{self.path}: it ends within an event, {words * self.decoder.size} bytes after its beginning; "
+                "partial=True takes what is whole"
+            )
 
     def _events(self, buffer: Buffer, state: State) -> Events:
         n, m = int(state[EVENTS]), int(state[TRIGGERS])
