@@ -69,7 +69,9 @@ DECODER = Decoder(np.dtype(("u1", (5,))), decode, own=1)
 class NMnist(Format):
     """N-MNIST's events.
 
-    Orchard et al., "Converting static image datasets to spiking neuromorphic datasets", 2015. A row of 240 is no event: it adds 8192 us to the time of all that follow.
+    Orchard et al., "Converting static image datasets to spiking neuromorphic datasets", 2015.
+
+    A row of 240 is no event: it adds 8192 us to the time of all that follow.
     """
 
     name = "nmnist"

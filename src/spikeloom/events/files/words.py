@@ -252,8 +252,8 @@ class WordSource(Source):
         words = int(state[self.decoder.unfinished]) if self.decoder.unfinished else 0
         if words and not self.partial:
             raise EventsError(
-                f"{self.path}: it ends within an event, {words * self.decoder.size} bytes after its beginning; "
-                "partial=True takes what is whole"
+                f"{self.path}: it ends within an event, {words * self.decoder.size} bytes after where that "
+                "begins; partial=True takes what is whole"
             )
 
     def _events(self, buffer: Buffer, state: State) -> Events:
