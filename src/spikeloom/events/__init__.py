@@ -1,19 +1,39 @@
 """Event streams: files, and what is made of them."""
 
+from . import transforms
 from .error import EventsError
 from .events import Events, Motion, Triggers, join
 from .files import formats, open, read, write
 from .files.recording import Recording
+from .reconstruction import LeakyIntegration, edge_integral, leaky_integration, surface_image, to_gray
+from .spike_camera import psnr, ssim
+from .synthesis import ODG, Pixels, VideoToEvents, odg, saccades, video_to_events
+from .transforms import *  # noqa: F403 - all that transforms.__all__ names
 
 __all__ = [
+    *transforms.__all__,
+    "ODG",
     "Events",
     "EventsError",
+    "LeakyIntegration",
     "Motion",
+    "Pixels",
     "Recording",
     "Triggers",
+    "VideoToEvents",
+    "edge_integral",
     "formats",
     "join",
+    "leaky_integration",
+    "odg",
     "open",
+    "psnr",
     "read",
+    "saccades",
+    "ssim",
+    "surface_image",
+    "to_gray",
+    "transforms",
+    "video_to_events",
     "write",
 ]

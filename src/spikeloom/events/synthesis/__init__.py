@@ -1,0 +1,7 @@
+"""Events made of images and of video."""
+
+from .odg import ODG, odg
+from .saccade import saccades
+from .video import Pixels, VideoToEvents, video_to_events
+
+__all__ = ["ODG", "Pixels", "VideoToEvents", "odg", "saccades", "video_to_events"]
