@@ -1,0 +1,90 @@
+"""What transforms do to the columns of events: choose, move, merge; and what they ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiled import kernel
+from ..error import EventsError
+from ..events import Events, Motion, Pixels, Times, Triggers, descents
+
+Mask = NDArray[np.bool_]
+
+
+def chosen(events: Events, keep: Mask, x: Pixels | None = None, y: Pixels | None = None) -> Events:
+    """Return the events that are kept, perhaps with new coordinates; triggers and motion stay."""
+    count = int(np.count_nonzero(keep))
+    if count == len(keep) and x is None and y is None:
+        return events
+    x, y = events.x if x is None else x, events.y if y is None else y
+    columns: dict[str, NDArray[Any]] = {"t": events.t, "x": x, "y": y, "p": events.p}
+    # one more, which is written and then left out: the kernel needs no branch
+    to = {name: np.empty(count + 1, column.dtype) for name, column in columns.items()}
+    _choose(keep, *map(np.ascontiguousarray, columns.values()), *to.values())
+    return events.replace(**{name: column[:count] for name, column in to.items()})
+
+
+@kernel
+def _choose(keep: Any, t: Any, x: Any, y: Any, p: Any, to_t: Any, to_x: Any, to_y: Any, to_p: Any) -> None:
+    n = 0
+    for i in range(len(keep)):
+        to_t[n], to_x[n], to_y[n], to_p[n] = t[i], x[i], y[i], p[i]
+        n += keep[i]
+
+
+def merged(first: Events, second: Events) -> Events:
+    """Return the events of both by time, those of `first` before those of `second` at one time.
+
+    Triggers, motion and the sensor are those of `first`.
+    """
+    t = np.concatenate([first.t, second.t])
+    order = np.argsort(t, kind="stable")
+    rest = {name: np.concatenate([getattr(e, name) for e in (first, second)])[order] for name in "xyp"}
+    return first.replace(t=t[order], **rest)
+
+
+def inside(events: Events, who: object) -> Events:
+    """Return the events.
+
+    Raises:
+        EventsError: a pixel is outside the sensor.
+    """
+    for name, size in (("x", events.width), ("y", events.height)):
+        column = getattr(events, name)
+        if len(column) and int(column.max()) >= size:
+            raise EventsError(
+                f"{type(who).__name__}: {name} = {column.max()} is outside the sensor of "
+                f"{events.width}x{events.height}; give the events their true width and height"
+            )
+    return events
+
+
+def ordered(events: Events, who: object) -> Events:
+    """Return the events.
+
+    Raises:
+        EventsError: time runs backwards.
+    """
+    count, first = descents(events.t)
+    if count:
+        raise EventsError(
+            f"{type(who).__name__}: time runs backwards at event {first} ({events.t[first - 1]} us, then "
+            f"{events.t[first]} us), but their order matters here; take events.ordered()"
+        )
+    return events
+
+
+def spans(events: Events, which: Callable[[Times], Mask]) -> tuple[Triggers, Motion]:
+    """Return the triggers and the motion at the times that are chosen."""
+    triggers, motion = events.triggers, events.motion
+    some, others = which(triggers.t), which(motion.t)
+    return (
+        Triggers(triggers.t[some], triggers.id[some], triggers.value[some]),
+        Motion(
+            motion.t[others], motion.acceleration[others], motion.rotation[others], motion.temperature[others]
+        ),
+    )
