@@ -175,6 +175,33 @@ def _check(t: Times, x: Pixels, y: Pixels, last: int, width: int, height: int) -
     return bad, back, first
 
 
+def parts(path: Path, offset: int, word: Any, partial: bool) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield a file's words in parts that fit in cache, each with its place in the file, in bytes.
+
+    Arguments:
+        path: the file.
+        offset: where the words begin, in bytes.
+        word: their type.
+        partial: accept bytes at the end that are no whole word.
+
+    Raises:
+        EventsError: there are such, and `partial` is false.
+    """
+    size, at = np.dtype(word).itemsize, offset
+    held = np.empty(PART // size, word)
+    with open(path, "rb") as file:
+        file.seek(offset)
+        while got := file.readinto(held.data.cast("B")):
+            whole, rest = divmod(got, size)
+            if rest and not partial:
+                raise EventsError(
+                    f"{path}: it ends within an event or a word: {rest} of {size} bytes at byte "
+                    f"{at + got - rest}; partial=True takes what is whole"
+                )
+            yield at, held[:whole]
+            at += got
+
+
 @dataclass(kw_only=True)
 class WordSource(Source):
     """The events of a file of words.
@@ -218,20 +245,7 @@ class WordSource(Source):
         return self._events(buffer, state)
 
     def _parts(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield the file's words in parts that fit in cache, each with its place in the file, in bytes."""
-        size, at = self.decoder.size, self.offset
-        held = np.empty(PART // size, self.decoder.word)
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            while got := file.readinto(held.data.cast("B")):
-                whole, rest = divmod(got, size)
-                if rest and not self.partial:
-                    raise EventsError(
-                        f"{self.path}: it ends within an event or a word: {rest} of {size} bytes at byte "
-                        f"{at + got - rest}; partial=True takes what is whole"
-                    )
-                yield at, held[:whole]
-                at += got
+        return parts(self.path, self.offset, self.decoder.word, self.partial)
 
     def _decode(
         self, words: NDArray[Any], start: int, state: State, to: Buffer, stop: int, check: Check
