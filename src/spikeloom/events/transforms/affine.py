@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..compiled import kernel
 from ..events import Events
 from .base import DrawnTransform, FixedTransform
 from .columns import chosen, inside
 from .options import one_of, real
+
+HALF = 0.5 + 1e-6
+"""What makes the floor the nearest pixel: ties go one way, whatever the last bit of a cosine."""
 
 
 @dataclass(frozen=True)
@@ -112,30 +115,22 @@ def turn(degrees: float) -> tuple[float, float]:
     return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
 
 
-def middle(matrix: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
-    """Return a map about the sensor's middle, `[2, 3]`, whose floor is the nearest pixel.
-
-    A millionth of a pixel more than a half makes ties go one way, whatever the last bit of a cosine.
-    """
-    centre = np.array([width - 1, height - 1]) / 2
-    linear = np.array(matrix, np.float64)
-    return np.column_stack([linear, centre - linear @ centre + 0.5 + 1e-6])
-
-
 def _affine(events: Events, who: object, matrix: ArrayLike) -> Events:
     inside(events, who)
     x, y = np.empty_like(events.x), np.empty_like(events.y)
     keep = np.empty(len(events), np.bool_)
-    width, height = events.width, events.height
-    _move(events.x, events.y, middle(matrix, width, height), width, height, x, y, keep)
+    linear = np.array(matrix, np.float64)
+    _move(events.x, events.y, linear, events.width, events.height, x, y, keep)
     return chosen(events, keep, x, y)
 
 
 @kernel
 def _move(x: Any, y: Any, m: Any, width: int, height: int, to_x: Any, to_y: Any, keep: Any) -> None:
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     for i in range(len(x)):
-        u = m[0, 0] * x[i] + m[0, 1] * y[i] + m[0, 2]
-        v = m[1, 0] * x[i] + m[1, 1] * y[i] + m[1, 2]
+        dx, dy = x[i] - middle_x, y[i] - middle_y
+        u = m[0, 0] * dx + m[0, 1] * dy + (middle_x + HALF)
+        v = m[1, 0] * dx + m[1, 1] * dy + (middle_y + HALF)
         # compared as they are: a number that is too large for an integer is never made one
         keep[i] = u >= 0 and u < width and v >= 0 and v < height
         to_x[i] = np.uint16(u) if keep[i] else np.uint16(0)

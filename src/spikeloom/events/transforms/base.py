@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -205,8 +204,8 @@ def _steps(who: object, steps: Iterable[Any]) -> tuple[Any, ...]:
         raise EventsError(f"{type(who).__name__} takes a list: {type(who).__name__}([{steps!r}])")
     steps = tuple(steps)
     for step in steps:
-        frozen = dataclasses.is_dataclass(step) and getattr(type(step), "__dataclass_params__").frozen  # noqa: B009
-        last = isinstance(who, Compose) and frozen and callable(step) and not isinstance(step, type)
+        parameters = getattr(type(step), "__dataclass_params__", None)
+        last = isinstance(who, Compose) and parameters is not None and parameters.frozen and callable(step)
         if not (isinstance(step, Transform) or last):
             raise EventsError(
                 f"{type(who).__name__}: {step!r} is no transform; it is made of instances, as Flip('x'), and "

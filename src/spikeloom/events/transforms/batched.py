@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..error import EventsError
-from .affine import middle, turn
+from .affine import HALF, turn
 from .drop import box
 from .mixture import Mixture
 from .policy import KINDS, NDA
@@ -206,9 +206,11 @@ def _moved(
     rows = torch.arange(height, device=x.device)[:, None].expand(batch, height, width)
     within = None
     if degrees is not None or slopes is not None:
-        back = np.stack([_backwards(x, degrees, slopes, sample) for sample in range(batch)])
+        back = np.stack([_backwards(degrees, slopes, sample) for sample in range(batch)])
         m = _on(x, back)[..., None, None]
-        u, v = (m[:, a, 0] * columns + m[:, a, 1] * rows + m[:, a, 2] for a in range(2))
+        middle = (width - 1) / 2, (height - 1) / 2
+        dx, dy = columns - middle[0], rows - middle[1]
+        u, v = (m[:, a, 0] * dx + m[:, a, 1] * dy + (middle[a] + HALF) for a in range(2))
         within = (u >= 0) & (u < width) & (v >= 0) & (v < height)
         columns, rows = u.long().clamp(0, width - 1), v.long().clamp(0, height - 1)
     if shifts is not None:
@@ -222,14 +224,13 @@ def _moved(
 
 
 def _backwards(
-    x: Tensor, degrees: NDArray[np.float64] | None, slopes: NDArray[np.float64] | None, sample: int
+    degrees: NDArray[np.float64] | None, slopes: NDArray[np.float64] | None, sample: int
 ) -> NDArray[np.float64]:
-    """Return where a sample's pixels come from, `[2, 3]`: the slant undone, and then the turn."""
+    """Return where a sample's pixels come from, `[2, 2]` about the middle: unslanted, then turned back."""
     cos, sin = turn(0 if degrees is None else float(degrees[sample]))
     slope = 0.0 if slopes is None else float(slopes[sample])
     unslanted = np.array([[1, -slope], [0, 1]])
-    linear = np.array([[cos, -sin], [sin, cos]]) @ unslanted
-    return middle(linear, x.shape[4], x.shape[3])
+    return np.array([[cos, -sin], [sin, cos]]) @ unslanted
 
 
 def _boxes(x: Tensor, boxes: NDArray[np.int64]) -> Tensor:
