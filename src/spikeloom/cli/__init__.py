@@ -12,6 +12,8 @@ VERBS = {
     "train": "train a recipe: spikeloom train digits",
     "evaluate": "measure a trained run on its test set",
     "models": "list the networks",
+    "data": "list the data sets, tell what they are, get them, verify them",
+    "events": "tell what a recording of events is like, convert it, look at it",
     "explain": "tell which kernel runs for which neuron, and why",
     "bench": "run a benchmark of the source checkout",
     "doctor": "tell what works on this machine, and how to mend what does not",
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _expected(error: Exception) -> bool:
     """Tell whether the error is the user's to mend, and its message is enough for that."""
     from ..data import DataError
+    from ..events.error import EventsError
     from ..training import RunError, TrainingFailed
     from .arguments import Misuse
 
-    return isinstance(error, (DataError, Misuse, RunError, TrainingFailed, UnknownName))
+    return isinstance(error, (DataError, EventsError, Misuse, RunError, TrainingFailed, UnknownName))

@@ -9,6 +9,7 @@ from .reconstruction import LeakyIntegration, edge_integral, leaky_integration, 
 from .spike_camera import psnr, ssim
 from .synthesis import ODG, Pixels, VideoToEvents, odg, saccades, video_to_events
 from .transforms import *  # noqa: F403 - all that transforms.__all__ names
+from .view import movie, page, part, picture, summary
 
 __all__ = [
     *transforms.__all__,
@@ -25,12 +26,17 @@ __all__ = [
     "formats",
     "join",
     "leaky_integration",
+    "movie",
     "odg",
     "open",
+    "page",
+    "part",
+    "picture",
     "psnr",
     "read",
     "saccades",
     "ssim",
+    "summary",
     "surface_image",
     "to_gray",
     "transforms",
