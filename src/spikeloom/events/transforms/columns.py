@@ -14,6 +14,8 @@ from ..events import Events, Motion, Pixels, Times, Triggers, descents
 
 Mask = NDArray[np.bool_]
 
+FARTHEST = 1 << 62  # us: a sum of two such times is a time
+
 
 def chosen(events: Events, keep: Mask, x: Pixels | None = None, y: Pixels | None = None) -> Events:
     """Return the events that are kept, perhaps with new coordinates; triggers and motion stay."""
@@ -67,13 +69,18 @@ def ordered(events: Events, who: object) -> Events:
     """Return the events.
 
     Raises:
-        EventsError: time runs backwards.
+        EventsError: time runs backwards, or they last longer than 64 bits count us.
     """
     count, first = descents(events.t)
     if count:
         raise EventsError(
             f"{type(who).__name__}: time runs backwards at event {first} ({events.t[first - 1]} us, then "
             f"{events.t[first]} us), but their order matters here; take events.ordered()"
+        )
+    if len(events) and int(events.t[-1]) - int(events.t[0]) > FARTHEST:
+        raise EventsError(
+            f"{type(who).__name__}: from {events.t[0]} to {events.t[-1]} us are {FARTHEST} us or more; "
+            "are the times in us?"
         )
     return events
 

@@ -11,9 +11,8 @@ import numpy as np
 from ..compiled import kernel
 from ..events import Events
 from .base import Compose, DrawnTransform, FixedTransform, RandomTransform, Transform
-from .columns import chosen
+from .columns import FARTHEST, chosen
 from .options import fraction, refuse, whole
-from .time import FARTHEST
 
 TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 TWENTIETHS = (0.05, 0.1, 0.15, 0.2, 0.25)

@@ -11,11 +11,8 @@ from ..compiled import kernel
 from ..error import EventsError
 from ..events import Events
 from .base import FixedTransform
-from .columns import chosen, inside, ordered
+from .columns import FARTHEST, chosen, inside, ordered
 from .options import real, whole
-from .time import FARTHEST
-
-NEVER = -(1 << 62) - (1 << 61)  # us: longer before any event than a filter looks back
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Refractory(FixedTransform):
         """Return the events that are kept; they must be in order."""
         ordered(inside(events, self), self)
         keep = np.empty(len(events), np.bool_)
-        last = np.full((events.height, events.width), NEVER, np.int64)
+        last = np.full((events.height, events.width), -self.period, np.int64)
         _refractory(events.t, events.x, events.y, self.period, last, keep)
         return chosen(events, keep)
 
@@ -74,7 +71,7 @@ class Denoise(FixedTransform):
         keep = np.empty(len(events), np.bool_)
         # a margin, so that no pixel is at the border
         shape = (events.height + 2 * self.radius, events.width + 2 * self.radius)
-        last = np.full(shape, NEVER, np.int64)
+        last = np.full(shape, -1, np.int64)
         run = _denoise_nearest if self.radius == 1 and self.support == 1 else _denoise
         run(events.t, events.x, events.y, self.time, self.radius, self.support, last, keep)
         return chosen(events, keep)
@@ -123,9 +120,10 @@ class HotPixels(FixedTransform):
 @kernel
 def _refractory(t: Any, x: Any, y: Any, period: int, last: Any, keep: Any) -> None:
     for i in range(len(t)):
-        keep[i] = t[i] - last[y[i], x[i]] >= period
+        now = t[i] - t[0]
+        keep[i] = now - last[y[i], x[i]] >= period
         if keep[i]:
-            last[y[i], x[i]] = t[i]
+            last[y[i], x[i]] = now
 
 
 @kernel
@@ -134,21 +132,21 @@ def _denoise_nearest(
 ) -> None:
     for i in range(len(t)):
         # of the pixel's own 3 x 3 in the map with a margin of 1
-        u, v = np.int64(x[i]), np.int64(y[i])
+        now, u, v = t[i] - t[0], np.int64(x[i]), np.int64(y[i])
         side = max(last[v + 1, u], last[v + 1, u + 2])
         above = max(last[v, u], max(last[v, u + 1], last[v, u + 2]))
         below = max(last[v + 2, u], max(last[v + 2, u + 1], last[v + 2, u + 2]))
-        keep[i] = max(side, max(above, below)) >= t[i] - time
-        last[v + 1, u + 1] = t[i]
+        keep[i] = max(side, max(above, below)) >= max(now - time, 0)  # -1 is never
+        last[v + 1, u + 1] = now
 
 
 @kernel
 def _denoise(t: Any, x: Any, y: Any, time: int, radius: int, support: int, last: Any, keep: Any) -> None:
     side = 2 * radius + 1
     for i in range(len(t)):
-        u, v = np.int64(x[i]), np.int64(y[i])
-        since = t[i] - time
-        last[v + radius, u + radius] = NEVER  # the pixel itself does not count
+        now, u, v = t[i] - t[0], np.int64(x[i]), np.int64(y[i])
+        since = max(now - time, 0)
+        last[v + radius, u + radius] = -1  # the pixel itself does not count
         count = 0
         for b in range(side):
             for a in range(side):
@@ -156,7 +154,7 @@ def _denoise(t: Any, x: Any, y: Any, time: int, radius: int, support: int, last:
             if count >= support:
                 break
         keep[i] = count >= support
-        last[v + radius, u + radius] = t[i]
+        last[v + radius, u + radius] = now
 
 
 @kernel

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..events import Events, Times
-from .columns import Mask, ordered, spans
+from .columns import FARTHEST, Mask, ordered, spans
 from .options import whole
-from .time import FARTHEST
 
 
 @dataclass(frozen=True)

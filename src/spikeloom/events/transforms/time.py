@@ -9,10 +9,8 @@ import numpy as np
 
 from ..events import Events, Times
 from .base import DrawnTransform, FixedTransform, RandomTransform
-from .columns import Mask, ordered, spans
+from .columns import FARTHEST, Mask, ordered, spans
 from .options import real, refuse, whole
-
-FARTHEST = 1 << 62  # us: a sum of two such times is a time
 
 
 @dataclass(frozen=True)
