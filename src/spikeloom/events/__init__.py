@@ -1,17 +1,19 @@
 """Event streams: files, and what is made of them."""
 
-from . import transforms
+from . import representations, transforms
 from .error import EventsError
 from .events import Events, Motion, Triggers, join
 from .files import formats, open, read, write
 from .files.recording import Recording
 from .reconstruction import LeakyIntegration, edge_integral, leaky_integration, surface_image, to_gray
+from .representations import *  # noqa: F403 - all that representations.__all__ names
 from .spike_camera import psnr, ssim
 from .synthesis import ODG, Pixels, VideoToEvents, odg, saccades, video_to_events
 from .transforms import *  # noqa: F403 - all that transforms.__all__ names
 from .view import movie, page, part, picture, summary
 
 __all__ = [
+    *representations.__all__,
     *transforms.__all__,
     "ODG",
     "Events",
@@ -34,6 +36,7 @@ __all__ = [
     "picture",
     "psnr",
     "read",
+    "representations",
     "saccades",
     "ssim",
     "summary",
