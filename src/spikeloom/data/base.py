@@ -1,4 +1,4 @@
-"""What a data set is, once loaded."""
+"""Labelled images, or frames, in memory, and a data set of them with its two splits."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 
 
-class DataError(RuntimeError):
-    """A data set that is missing, corrupt or out of reach."""
-
-
 @dataclass(frozen=True)
 class Images:
-    """Labelled images, in memory.
+    """Labelled images, or sequences of them, in memory.
 
     Attributes:
-        pixels: `[N, C, H, W]`, uint8.
+        pixels: `[N, C, H, W]`, or frames `[N, T, C, H, W]`; uint8.
         labels: `[N]`, int64.
     """
 
@@ -30,7 +26,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set with its fixed split.
+    """A named data set with its fixed split, both parts in memory.
 
     Attributes:
         name: the name that `load_data` knows it by.
@@ -49,8 +45,8 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape (C, H, W) of one image."""
-        return tuple(self.train.pixels.shape[1:])
+        return tuple(self.train.pixels.shape[-3:])
 
     def intensity(self, pixels: Tensor) -> Tensor:
-        """Return pixels as fp32 intensities in [0, 1]."""
+        """Return pixels as fp32 intensities, where `white` is 1."""
         return pixels.to(torch.float32) / self.white

@@ -1,0 +1,153 @@
+"""Batches of samples, epoch after epoch: the same ones for the same seed, by any number of workers."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .batches import Batch, collate
+from .samples import Draw, Samples
+
+_SHUFFLE = 0x5EED  # keeps the order's random numbers apart from the samples'
+
+
+class Loader:
+    """Iterates over a data set in batches; each `for` is the next epoch. `loader` makes it.
+
+    Attributes:
+        epoch: the one that the next `for` gives; set it to go on with an earlier run.
+    """
+
+    def __init__(
+        self,
+        data: Samples | Dataset[tuple[Any, Any]],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        workers: int,
+        seed: int,
+        drop_last: bool,
+        time: bool | None,
+        pin_memory: bool,
+    ) -> None:
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"loader: {name} = {value!r}; a whole number >= {least} is needed")
+        assert isinstance(data, Sized)
+        self.epoch = 0
+        self._order = _Order(len(data), batch_size, shuffle, seed, drop_last)
+        self._batches = DataLoader(
+            _Batches(data, seed, time),
+            batch_size=None,
+            sampler=self._order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+        )
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._order.epoch = self.epoch
+        self.epoch += 1
+        return iter(self._batches)
+
+
+def loader(
+    data: Samples | Dataset[tuple[Any, Any]],
+    batch_size: int = 32,
+    *,
+    shuffle: bool = False,
+    workers: int = 0,
+    seed: int = 0,
+    drop_last: bool = False,
+    time: bool | None = None,
+    pin_memory: bool = False,
+) -> Loader:
+    """Return an iterable of batches: `for x, y in loader(data, shuffle=True): ...`.
+
+    The order, and what `Seeded` transforms draw, depend on the seed, the epoch and the sample's number alone,
+    not on the number of workers. Transforms that draw from the global generators of Python, NumPy or torch
+    find them seeded for each batch, too.
+
+    Arguments:
+        data: samples, or any map-style data set of pairs of a sample and a label.
+        batch_size: samples a batch.
+        shuffle: another order in each epoch.
+        workers: processes that draw samples; 0 draws them in this one.
+        seed: of the order and the transforms.
+        drop_last: leave out a last batch that is smaller.
+        time: whether axis 0 of a sample that is a tensor is time, see `collate`.
+        pin_memory: batches in page-locked memory, from which a GPU copies faster.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    return Loader(
+        data,
+        batch_size,
+        shuffle=shuffle,
+        workers=workers,
+        seed=seed,
+        drop_last=drop_last,
+        time=time,
+        pin_memory=pin_memory,
+    )
+
+
+class _Order(Sampler[tuple[int, list[int]]]):
+    """The numbers of the samples of each batch, with the epoch; made in the main process."""
+
+    def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
+        self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
+        self.batches = size // batch_size if drop_last else -(-size // batch_size)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        epoch, order = self.epoch, np.arange(self.size)
+        if self.shuffle:
+            np.random.default_rng([_SHUFFLE, self.seed, epoch]).shuffle(order)
+        for batch in range(self.batches):
+            yield epoch, order[batch * self.batch_size :][: self.batch_size].tolist()
+
+
+class _Batches(Dataset[Batch]):
+    """A data set whose items are whole batches, so that a worker makes one at a time."""
+
+    def __init__(self, data: Samples | Dataset[tuple[Any, Any]], seed: int, time: bool | None) -> None:
+        self.data, self.seed, self.time = data, seed, time
+
+    def __getitem__(self, which: tuple[int, list[int]]) -> Batch:
+        epoch, indices = which
+        with _seeded([self.seed, epoch, indices[0]]):
+            if isinstance(self.data, Samples):
+                pairs = [self.data.draw(Draw(self.seed, epoch, index)) for index in indices]
+            else:
+                pairs = [self.data[index] for index in indices]
+        return collate(pairs, self.time)
+
+
+@contextlib.contextmanager
+def _seeded(entropy: list[int]) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and torch, and put them back as they were."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    first, second, third = (int(n) for n in np.random.SeedSequence(entropy).generate_state(3))
+    random.seed(first)
+    np.random.seed(second)
+    torch.default_generator.manual_seed(third)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
