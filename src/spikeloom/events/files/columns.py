@@ -41,14 +41,41 @@ def role(name: str) -> tuple[str, str]:
     return next((kind for kind, names in NAMES.items() if plain in names), ""), ""
 
 
+def roles(path: Path, names: list[str], said: str) -> tuple[list[str], str]:
+    """Return what each of several columns means, and the unit of time in their names.
+
+    Arguments:
+        path: the file, for the error.
+        names: the columns'; one of another meaning is passed over.
+        said: what says so, for the error.
+
+    Returns:
+        ("t", "x", "y", "p" or "" for each, "s", "ms", "us", "ns" or "" if no name has a unit)
+
+    Raises:
+        EventsError: t, x, y or p is missing, or is there twice.
+    """
+    meant = [role(name) for name in names]
+    found = [kind for kind, _ in meant]
+    for kind in ("t", "x", "y", "p"):
+        if found.count(kind) != 1:
+            how = "none" if kind not in found else f"{found.count(kind)}"
+            raise EventsError(
+                f"{path}: {said} has the columns {', '.join(names)}: {how} of them is {kind}, where one must "
+                f"be ({', '.join(NAMES[kind])}); columns='t,x,y,p' says what they are"
+            )
+    return found, next((unit for _, unit in meant if unit), "")
+
+
 def unit_of(path: Path, given: str | None, found: str, example: str) -> str:
     """Return the unit of a file's times: what the file says or, where it says nothing, what the caller does.
 
     Raises:
         EventsError: neither says anything, they contradict each other, or it is no unit.
     """
-    if given is not None and given not in (*UNITS, "ns"):
-        raise EventsError(f"{path}: time_unit={given!r}; it is one of 's', 'ms', 'us', 'ns'")
+    for unit in (given, found):
+        if unit and unit not in (*UNITS, "ns"):
+            raise EventsError(f"{path}: time_unit={unit!r}; it is one of 's', 'ms', 'us', 'ns'")
     if found and given not in (None, found):
         raise EventsError(
             f"{path}: its times are in {found}, but time_unit={given!r} was given; leave it out"
