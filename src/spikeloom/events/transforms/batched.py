@@ -253,9 +253,8 @@ def _mask(mixture: Mixture, count: int, x: Tensor) -> Tensor:
     sizes = (x.shape[0], x.shape[3], x.shape[4])
     factors = [_on(x, mixture.along(axis, (np.arange(n) + 0.5) / n)) for axis, n in enumerate(sizes)]
     heights = torch.einsum("k,kt,ky,kx->tyx", _on(x, mixture.weight), *factors).flatten()
-    mask = torch.zeros_like(heights, dtype=torch.bool)
-    mask[heights.topk(count).indices] = True
-    return mask.view(sizes)
+    lowest = torch.inf if count == 0 else heights.kthvalue(len(heights) - count + 1).values
+    return (heights >= lowest).view(sizes)
 
 
 def _where(x: Tensor, order: NDArray[np.int64], mask: Tensor) -> Tensor:
