@@ -236,12 +236,13 @@ def join(parts: list[Events]) -> Events:
     joined = {name: np.concatenate([getattr(e, name) for e in parts]) for name in ("t", "x", "y", "p")}
     return first.replace(
         **joined,
-        triggers=_joined(Triggers, [e.triggers for e in parts]),
-        motion=_joined(Motion, [e.motion for e in parts]),
+        triggers=join_columns(Triggers, [e.triggers for e in parts]),
+        motion=join_columns(Motion, [e.motion for e in parts]),
     )
 
 
-def _joined(kind: Any, parts: list[Any]) -> Any:
+def join_columns(kind: Any, parts: list[Any]) -> Any:
+    """Return the `Triggers` or the `Motion` (`kind`) of several parts, one after the other."""
     parts = [part for part in parts if len(part)]
     if len(parts) <= 1:
         return parts[0] if parts else kind()
