@@ -84,6 +84,8 @@ class LearnedSpikeTensor(nn.Module):
         """
         if isinstance(recordings, (Events, Columns)):
             return self([recordings])[:, 0]
+        if not isinstance(recordings, Sequence):
+            raise _wrong(recordings)
         weight: Any = self.layers[0].weight
         samples = [_columns(recording, weight.device) for recording in recordings]
         sensors = {(sample.height, sample.width) for sample in samples}
@@ -125,8 +127,12 @@ class LearnedSpikeTensor(nn.Module):
 
 def _columns(recording: Events | Columns, device: Device) -> Columns:
     if not isinstance(recording, (Events, Columns)):
-        raise EventsError(
-            f"LearnedSpikeTensor takes Events, not {type(recording).__name__}; "
-            "Events.from_array(array, width=..., height=...) makes them"
-        )
+        raise _wrong(recording)
     return Columns.of(recording, device) if isinstance(recording, Events) else recording
+
+
+def _wrong(given: object) -> EventsError:
+    return EventsError(
+        f"LearnedSpikeTensor takes Events, not {type(given).__name__}; "
+        "Events.from_array(array, width=..., height=...) makes them"
+    )

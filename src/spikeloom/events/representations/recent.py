@@ -57,12 +57,12 @@ class Tore(Framed):
     def _on_cpu(self, events: Events) -> Tensor:
         cut = self._cut(events.t)
         ends = self._ends(events.t, cut)
-        shape = (2, self.K, events.height, events.width)
+        area = events.height * events.width
         made = torch.empty(len(ends), 2 * self.K, events.height, events.width)
-        kept = np.full((2 * events.height * events.width, self.K), NEVER)
+        kept = np.full((2 * area, self.K), NEVER)
         _recent(
             events.t, events.x, events.y, events.p, cut, ends, float(self.near), float(self.far),
-            events.width, kept, made.view(-1, *shape).numpy().reshape(len(ends), 2, self.K, -1),
+            events.width, kept, made.view(len(ends), 2, self.K, area).numpy(),
         )  # fmt: skip
         return made.log1p_().sub_(float(np.log1p(self.near)))
 
