@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import gzip
 import hashlib
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
@@ -23,6 +25,9 @@ MEMBER = 1 << 31  # bytes of one member that is read into memory
 RATIO = 200  # an archive unpacks to at most so many times its size...
 SPARE = 1 << 28  # ...and so many bytes more
 COUNT = 4_000_000  # members of one archive
+
+# what reading a damaged archive raises; RuntimeError: it is encrypted, or packed in a way that is not known
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
 Opened = TypeVar("Opened")
 Name = TypeVar("Name")
@@ -126,7 +131,14 @@ class Zip(Tree):
             )
         try:
             return archive.read(name)
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise DataError(
                 f"{self.root}: {name} cannot be unpacked ({error}); get the archive again"
             ) from error
@@ -199,7 +211,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, Any]]:
                 if not member.isreg():
                     raise DataError(f"{archive}: its member {member.name!r} is no plain file")
                 yield member.name, member.size, tar.extractfile(member)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{archive}: it cannot be unpacked ({error}); get it again") from error
 
 
@@ -210,11 +222,20 @@ def _write(root: Path, name: str, size: int, source: Any, archive: Path) -> None
     path = root.joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as out:
-        while size > 0 and (chunk := source.read(min(CHUNK, size))):
+        while size > 0 and (chunk := _next(source, size, archive)):
             out.write(chunk)
             size -= len(chunk)
     if size:
         raise DataError(f"{archive}: its member {name!r} is cut off; get the archive again")
+
+
+def _next(source: Any, size: int, archive: Path) -> bytes:
+    """Return the next bytes of a member, at most a chunk."""
+    try:
+        content: bytes = source.read(min(CHUNK, size))
+    except (*_DAMAGE, OSError) as error:
+        raise DataError(f"{archive}: it cannot be unpacked ({error}); get it again") from error
+    return content
 
 
 def listing(folder: Path, top: str = "") -> str:

@@ -27,7 +27,9 @@ class Cached(Samples):
     They lie under `<cache>/samples/<name>/<key>/`, where the key is a checksum of the data's own checksums,
     the split and its options, the transform's class, values and code, and the code of the rooms `events` and
     `data`. So a changed transform, or a changed file, has another key. Files are written whole or not at all,
-    by any number of processes at once. A damaged one is computed anew, and that is announced.
+    by any number of processes at once. A damaged one is computed anew, and that is announced. Of a transform
+    of your own, the files with its classes and functions are looked at, not what these import: after a change
+    there, `spikeloom data cache clear`.
 
     Arguments:
         data: the samples before.

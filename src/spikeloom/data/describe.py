@@ -25,8 +25,8 @@ ROOMS = ("events", "data")  # of this package; their code decides what a cached 
 def describe(transform: Any) -> str:
     """Return a description of a transform: its class or function, its values, and the code of both.
 
-    Understood are dataclasses, functions of a module, `functools.partial`, classes, and in their fields
-    numbers, text, arrays, tensors, enumerations, and tuples, lists and dicts of these.
+    Understood are frozen dataclasses, functions of a module, `functools.partial`, classes, and in their
+    fields numbers, text, arrays, tensors, enumerations, and tuples, lists and dicts of these.
 
     Raises:
         DataError: there is something in it whose behaviour cannot be told from its values.
@@ -40,11 +40,9 @@ def _describe(value: Any, where: str) -> str:
     if isinstance(value, (np.generic, torch.dtype, torch.device)):
         return f"{type(value).__name__}({value})"
     if isinstance(value, (np.ndarray, torch.Tensor)):
-        array = (
-            value.detach().cpu().contiguous().view(torch.uint8).numpy()
-            if isinstance(value, torch.Tensor)
-            else value
-        )
+        array = value
+        if isinstance(value, torch.Tensor):
+            array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
         return f"{type(value).__name__}({value.dtype}, {tuple(value.shape)}, sha256 {content})"
     if isinstance(value, enum.Enum):
@@ -64,7 +62,7 @@ def _describe(value: Any, where: str) -> str:
         if value.__closure__ or "<" in value.__qualname__:
             raise _opaque(value, where)
         return _code(value, where)
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen:  # type: ignore[union-attr]
         fields = dataclasses.fields(value)
         parts = ", ".join(
             f"{f.name}={_describe(getattr(value, f.name), f'{where}.{f.name}')}" for f in fields
@@ -82,12 +80,18 @@ def _opaque(value: Any, where: str) -> DataError:
 
 def _code(value: Any, where: str) -> str:
     """Return the full name of a class or function, and a checksum of the code that it comes from."""
-    name = f"{value.__module__}.{value.__qualname__}"
-    top = value.__module__.partition(".")[0]
-    if top == __package__.partition(".")[0]:
-        return name  # the code of the rooms is in every key
+    kinds = [kind for kind in value.__mro__ if kind is not object] if isinstance(value, type) else [value]
+    sources = filter(None, (_source(kind, where) for kind in kinds))
+    return " ".join([f"{value.__module__}.{value.__qualname__}", *sources])
+
+
+def _source(value: Any, where: str) -> str:
+    """Return a checksum of the file that a class or function is in; nothing if it is of these rooms."""
+    top, _, below = value.__module__.partition(".")
+    if top == __package__.partition(".")[0] and below.partition(".")[0] in ROOMS:
+        return ""  # the code of the rooms is in every key
     if top in sys.stdlib_module_names or top in ("numpy", "torch"):
-        return f"{name} {sys.modules[top].__dict__.get('__version__', sys.version_info[:3])}"
+        return f"{top} {sys.modules[top].__dict__.get('__version__', sys.version_info[:3])}"
     try:
         source = Path(inspect.getfile(value)).read_bytes()
     except (TypeError, OSError):
@@ -95,7 +99,7 @@ def _code(value: Any, where: str) -> str:
             source = inspect.getsource(value).encode()
         except (TypeError, OSError) as error:
             raise _opaque(value, where) from error
-    return f"{name} of {hashlib.sha256(source).hexdigest()[:16]}"
+    return hashlib.sha256(source).hexdigest()[:16]
 
 
 @functools.cache

@@ -49,6 +49,7 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            generator=torch.Generator().manual_seed(seed),  # or torch's global one would be drawn from
         )
 
     def __len__(self) -> int:
