@@ -26,6 +26,7 @@ PROBLEM = 3  # out: 0, or which of the decoder's problems the word at WORDS has
 OWN = 4
 
 State = NDArray[np.int64]
+ONE = np.uint64(1)  # an index that is never negative needs no test for that: kernels count with it
 CHUNK = 1 << 16  # events decoded, then checked while they are in cache
 PART = 1 << 19  # bytes of the file at hand
 
@@ -55,14 +56,16 @@ class Buffer:
             np.empty(triggers, np.uint8),
         )
 
-    def with_room(self, state: State) -> Buffer:
-        """Return itself, or a larger one with what is in here, so that CHUNK more of either have room."""
+    def has_room(self, state: State, most: int) -> bool:
+        """Tell whether there is room for what a word may bring: `most` events, or a trigger."""
+        return bool(state[EVENTS] + most <= len(self.t) and state[TRIGGERS] < len(self.trigger_t))
+
+    def larger(self, state: State, most: int) -> Buffer:
+        """Return a larger one with what is in here."""
         events, triggers = len(self.t), len(self.trigger_t)
-        if state[EVENTS] + CHUNK <= events and state[TRIGGERS] + CHUNK <= triggers:
-            return self
         larger = Buffer.of(
-            events if state[EVENTS] + CHUNK <= events else 2 * events,
-            triggers if state[TRIGGERS] + CHUNK <= triggers else 2 * triggers,
+            events if state[EVENTS] + most <= events else 2 * events + most,
+            triggers if state[TRIGGERS] < triggers else 2 * triggers + 1,
         )
         for name, column in vars(self).items():
             count = state[TRIGGERS if name.startswith("trigger") else EVENTS]
@@ -84,7 +87,7 @@ class Decoder:
         decode: the kernel.
         own: how many numbers it keeps between calls, from `state[OWN]` on.
         most: how many events a word may bring.
-        problems: what `state[PROBLEM] = i + 1` means, as text with {word} for the word.
+        problems: what `state[PROBLEM] = i + 1` means, as text with {word} for the word's bytes.
         start: what its own numbers are at first; 0 if not given.
         unfinished: where in the state it says how many words of an event that is not whole it has taken, for
             events of several words; 0 for none.
@@ -220,46 +223,59 @@ class WordSource(Source):
 
     def chunks(self) -> Iterator[Events]:
         """Yield the events some thousands at a time; what memory it takes does not grow with the file."""
-        state, check = self.decoder.state(), Check(self.path, self.width, self.height)
-        for start, words in self._parts():
+        check = Check(self.path, self.width, self.height)
+        state, most = self.decoder.state(), self.decoder.most
+        buffer = Buffer.of(CHUNK, CHUNK)
+        for start, words in self.parts():
             state[WORDS] = 0
             while state[WORDS] < len(words):
-                state[EVENTS] = state[TRIGGERS] = 0
-                buffer = Buffer.of(CHUNK, CHUNK)
-                self._decode(words, start, state, buffer, CHUNK, check)
-                yield self._events(buffer, state)
+                self._decode(words, start, state, buffer, check)
+                if not buffer.has_room(state, most):
+                    yield self._events(buffer, state)
+                    buffer = Buffer.of(CHUNK, CHUNK)
+                    state[EVENTS] = state[TRIGGERS] = 0
         self._end(state)
+        if state[EVENTS] or state[TRIGGERS]:
+            yield self._events(buffer, state)
         check.report()
 
     def read(self) -> Events:
         """Return all events, decoded into place."""
-        state, check = self.decoder.state(), Check(self.path, self.width, self.height)
-        buffer = Buffer.of(self.path.stat().st_size // self.decoder.size + CHUNK, 2 * CHUNK)
-        for start, words in self._parts():
+        check = Check(self.path, self.width, self.height)
+        state, most = self.decoder.state(), self.decoder.most
+        words_in_all = self.length() // self.decoder.size
+        # memory that is not written to is not taken from the machine
+        buffer = Buffer.of(words_in_all + most, min(words_in_all, CHUNK) + 1)
+        for start, words in self.parts():
             state[WORDS] = 0
             while state[WORDS] < len(words):
-                buffer = buffer.with_room(state)
-                self._decode(words, start, state, buffer, int(state[EVENTS]) + CHUNK, check)
+                if not buffer.has_room(state, most):
+                    buffer = buffer.larger(state, most)
+                self._decode(words, start, state, buffer, check)
         self._end(state)
         check.report()
         return self._events(buffer, state)
 
-    def _parts(self) -> Iterator[tuple[int, NDArray[Any]]]:
+    def length(self) -> int:
+        """Return how many bytes of words there are, about."""
+        return max(0, self.path.stat().st_size - self.offset)
+
+    def parts(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the words in parts that fit in cache, each with its place in the file, in bytes."""
         return parts(self.path, self.offset, self.decoder.word, self.partial)
 
-    def _decode(
-        self, words: NDArray[Any], start: int, state: State, to: Buffer, stop: int, check: Check
-    ) -> None:
-        """Decode until there are `stop` events, or the words are used up; check what came."""
+    def _decode(self, words: NDArray[Any], start: int, state: State, to: Buffer, check: Check) -> None:
+        """Decode a chunk, or less where words or room are used up; check what came."""
         done = int(state[EVENTS])
+        stop = done + CHUNK
         t, x, y, p = to.t[:stop], to.x[:stop], to.y[:stop], to.p[:stop]
         self.decoder.decode(words, state, t, x, y, p, to.trigger_t, to.trigger_id, to.trigger_value)
         new = slice(done, int(state[EVENTS]))
         check.take(t[new], x[new], y[new])
         if state[PROBLEM]:
-            word, size = words[state[WORDS]], self.decoder.size
-            text = self.decoder.problems[state[PROBLEM] - 1].format(word=f"{int(word):0{2 * size}x}")
-            raise EventsError(f"{self.path}: at byte {start + int(state[WORDS]) * size}: {text}")
+            i, size = int(state[WORDS]), self.decoder.size
+            text = self.decoder.problems[state[PROBLEM] - 1].format(word=words[i : i + 1].tobytes().hex())
+            raise EventsError(f"{self.path}: at byte {start + i * size}: {text}")
 
     def _end(self, state: State) -> None:
         """Refuse a file that ends within an event of several words."""
