@@ -184,8 +184,8 @@ def _lot(count: int, most: int) -> NDArray[np.int64] | None:
     """
     if count <= most:
         return None
-    places = np.arange(most) + np.random.default_rng(0).random(most)
-    return np.unique((places * (count / most)).astype(np.int64))
+    edges = np.arange(most + 1) * count // most
+    return edges[:-1] + (np.random.default_rng(0).random(most) * np.diff(edges)).astype(np.int64)
 
 
 def _notes(found: Summary, shown: int, events: Events) -> list[str]:

@@ -216,8 +216,8 @@ async function main() {
     const at = event.target, key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const own = at === $("cloud") ? cloudKeys[key] : undefined;
     // what a control does with a key of its own stays so
-    const moves = /^(Arrow|Home|End)/.test(key);
-    if (!own && moves && at.matches("select, input:not(#seek)")) return;
+    if (!own && /^Arrow/.test(key) && at.matches("select, input:not(#seek)")) return;
+    if (!own && /^(Home|End)$/.test(key) && at.matches("select, #window")) return;
     if (!own && key === " " && at.matches("button, select, summary, input[type=radio]")) return;
     if (at.matches("select") && key.length === 1 && /[a-z0-9]/.test(key)) return;
     const action = own ?? keys[key];
