@@ -135,6 +135,9 @@ def edges(t: list[int], channel: int = 0, value: int = 0) -> Triggers:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
+        (some(x=np.array([0, 9], np.uint16)), "x = 9 of event 1 is not below 8, on a sensor of 8x8"),
+        (some(y=np.array([8, 1], np.uint16)), "y = 8 of event 0"),
+        (some(p=np.array([0, 2], np.uint8)), "p = 2 of event 1 is not below 2"),
         (some(t=np.array([2, 1])), "in order of time; write events.ordered()"),
         (some(t=np.array([-1, 1])), "the first event is at -1 us"),
         (some(t=np.array([1, 1 << 60])), "write events.replace"),
@@ -148,11 +151,11 @@ def edges(t: list[int], channel: int = 0, value: int = 0) -> Triggers:
             "holds no motion",
         ),
     ],
-    ids=["unordered", "negative", "late", "wide", "motion"],
+    ids=["x", "y", "p", "unordered", "negative", "late", "wide", "motion"],
 )
 def test_limits(path: Path, name: str, written: Events, message: str) -> None:
     path.unlink(missing_ok=True)
-    with pytest.raises(EventsError, match=message):
+    with pytest.raises(EventsError, match=f"^{path}: .*({message})"):
         events.write(path, written, format=name)
     assert not path.exists()
 

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...names import unknown
 from ..error import EventsError
 from ..events import Events
@@ -86,15 +88,31 @@ def write(path: str | os.PathLike[str], events: Events, *, format: str | None = 
     """
     path = Path(path)
     chosen = _by_suffix(path) if format is None else _named(format)
+    _check(path, events)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name
-        chosen.write(part, events)
+        try:
+            chosen.write(part, events)
+        except EventsError as error:
+            raise EventsError(str(error).replace(str(part), str(path))) from None
         os.replace(part, path)
 
 
 def formats() -> dict[str, str]:
     """Return the formats' names, each with what people call it."""
     return {name: format.title for name, format in FORMATS.items()}
+
+
+def _check(path: Path, events: Events) -> None:
+    """Refuse events that are none: in bits, a column outside would become part of a row or of a time."""
+    for name, size in (("x", events.width), ("y", events.height), ("p", 2)):
+        column = getattr(events, name)
+        if len(column) and column.max() >= size:
+            i = int(np.argmax(column))
+            raise EventsError(
+                f"{path}: {name} = {column[i]} of event {i} is not below {size}, on a sensor of "
+                f"{events.width}x{events.height}; Events.of(...) makes sure of that"
+            )
 
 
 def _named(name: str) -> Format:

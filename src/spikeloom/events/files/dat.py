@@ -11,7 +11,7 @@ from ..compiled import kernel
 from ..error import EventsError
 from ..events import Events
 from .format import Format, Given, Source, only, sensor
-from .prophesee import Header, read_header, size_said
+from .prophesee import Header, is_dat, read_header, size_said
 from .words import EVENTS, ONE, OWN, WORDS, Decoder, WordSource
 
 # the decoder's own numbers
@@ -70,9 +70,7 @@ class Dat(Format):
 
     def sniff(self, path: Path, head: bytes) -> bool:
         """Tell by the header's line that says what the file holds."""
-        return head.startswith(b"%") and any(
-            line.startswith("Data file containing") for line in read_header(path).lines
-        )
+        return head.startswith(b"%") and is_dat(path)
 
     def open(self, path: Path, given: Given) -> Source:
         """Read the header, and the two bytes behind it that say what an event is."""

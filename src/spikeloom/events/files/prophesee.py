@@ -100,6 +100,11 @@ def _is_text(line: bytes) -> bool:
     return all(32 <= byte < 127 or byte in b"\t\r" for byte in line)
 
 
+def is_dat(path: Path) -> bool:
+    """Tell by the header's line that says what the file holds whether it is a DAT file."""
+    return any(line.startswith("Data file containing") for line in read_header(path).lines)
+
+
 @dataclass(frozen=True)
 class RawHeader:
     """The header of a RAW file.
@@ -202,7 +207,7 @@ def sniff_raw(path: Path, head: bytes, encoding: str) -> bool:
     Raises:
         EventsError: it is a RAW file's, but names no encoding, or one that is not read.
     """
-    if not head.startswith(b"%"):
+    if not head.startswith(b"%") or is_dat(path):
         return False
     header = raw_header(path)
     if header.encoding in _ENCODINGS.values():
@@ -231,7 +236,7 @@ def open_raw(
             f"{path}: its header says that it is {header.encoding}, not {encoding}; leave out format="
         )
     width, height = sensor(path, given, header.size)
-    _check_side(path, width, height)
+    check_side(path, width, height)
     return WordSource(
         path=path,
         offset=header.length,
@@ -243,7 +248,8 @@ def open_raw(
     )
 
 
-def _check_side(path: Path, width: int, height: int) -> None:
+def check_side(path: Path, width: int, height: int) -> None:
+    """Refuse a sensor that addresses of 11 bits do not reach."""
     if max(width, height) > SIDE:
         raise EventsError(
             f"{path}: a sensor of {width}x{height} pixels; in a RAW file a side is at most {SIDE}; "
@@ -284,7 +290,7 @@ def write_raw(path: Path, events: Events, encoder: Encoder) -> None:
         EventsError: for what the format cannot hold.
     """
     only(path, events, encoder.title, triggers=True)
-    _check_side(path, events.width, events.height)
+    check_side(path, events.width, events.height)
     edges = events.triggers
     _check_triggers(path, edges, encoder)
     last = max((int(c.t[-1]) for c in (events, edges) if len(c)), default=0)
