@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transform_cases import ALL, FIXED, KEEPS_TIME, RANDOM, moved, of, rows, some, streams
+from transform_cases import ALL, CHANGES_TIME, FIXED, RANDOM, moved, of, rows, some, streams
 
 from spikeloom import events as ev
 from spikeloom.events import Events, EventsError
@@ -74,7 +74,7 @@ def test_events_stay_in_order_and_on_the_sensor(transform: ev.Transform, events:
 def test_none_and_one(transform: ev.Transform, count: int) -> None:
     found = transform(some(count), rng=0)
     assert len(found) <= count
-    assert found.triggers == transform(some(9), rng=0).triggers or isinstance(transform, KEEPS_TIME)
+    assert found.triggers == transform(some(9), rng=0).triggers or isinstance(transform, CHANGES_TIME)
 
 
 @EACH
@@ -82,7 +82,7 @@ def test_triggers_and_motion_stay_with_what_changes_no_time(transform: ev.Transf
     events = some(50)
     found = transform(events, rng=1)
     kept = (found.triggers, found.motion) == (events.triggers, events.motion)
-    assert kept is not isinstance(transform, KEEPS_TIME)
+    assert kept is not isinstance(transform, CHANGES_TIME)
 
 
 def test_an_array_as_other_libraries_have_it() -> None:
@@ -142,8 +142,8 @@ def test_options_are_plain_numbers() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ev.Crop(-1, 0, 2, 2), r"Crop\(x=-1\): it is a whole number >= 0"),
-        (lambda: ev.Crop(0, 0, 0, 2), ">= 1"),
+        (lambda: ev.Crop(-1, 0, 2, 2), r"Crop\(x=-1\): it is a whole number from 0 to 65535"),
+        (lambda: ev.Crop(0, 0, 0, 2), "from 1 to 65536"),
         (lambda: ev.Crop(0.5, 0, 2, 2), "whole number"),  # type: ignore[arg-type]
         (lambda: ev.Flip("z"), "'x', 'y'"),  # type: ignore[arg-type]
         (lambda: ev.Sometimes(ev.Flip(), 1.5), "from 0 to 1"),
@@ -162,7 +162,7 @@ def test_options_are_plain_numbers() -> None:
         (lambda: ev.Denoise(10, radius=1, support=9), "from 1 to 8"),
         (lambda: ev.NDA(count=5), "from 0 to 4"),
         (lambda: ev.NDA.level(4), "levels are 1, 2 and 3"),
-        (lambda: ev.CutMix(alpha=0), "> 0"),
+        (lambda: ev.CutMix(alpha=0), ">= 0.001"),
         (lambda: ev.EventMix(least=3, most=2), "not below least"),
         (lambda: ev.SliceByTime(0), "from 1 to"),
         (lambda: ev.SliceByCount(5, stride=0), ">= 1"),
@@ -509,3 +509,27 @@ def test_slices_by_count(events: Events, count: int, stride: int | None, partial
             break
         start += step
     assert [rows(window) for window in ev.SliceByCount(count, stride, partial)(events)] == wanted
+
+
+def test_a_slice_by_count_has_its_triggers() -> None:
+    events = some(9).replace(t=np.arange(10, 190, 20))  # triggers at 5, 50 and 150, motion at 3 and 120
+    found = list(ev.SliceByCount(4)(events))
+    assert [window.triggers.t.tolist() for window in found] == [[5, 50], [150], []]
+    assert [window.motion.t.tolist() for window in found] == [[3], [120], []]
+    assert ev.join(found) == events
+    with pytest.raises(EventsError, match="backwards"):
+        ev.SliceByCount(4)(events[::-1].replace(triggers=events.triggers))
+    assert [len(window) for window in ev.SliceByCount(4)(events[::-1])] == [4, 4, 1]
+
+
+def test_slices_of_a_far_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spikeloom.events.transforms.slices.EMPTY", 50)
+    with pytest.raises(EventsError, match="more than 50 windows without events"):
+        list(ev.SliceByTime(10)(of([(0, 0, 0, 1), (10**9, 0, 0, 1)], 1, 1)))
+
+
+def test_sensors_that_are_none() -> None:
+    for size in (0, 70_000):
+        for transform in (ev.Flip(), ev.Cutout(3), ev.UniformNoise(1), ev.DropByArea(0.5)):
+            with pytest.raises(EventsError, match="from 1 to 65536"):
+                transform(Events.empty(size, 3), rng=0)

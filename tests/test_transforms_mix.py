@@ -379,6 +379,10 @@ def test_frames_that_are_refused() -> None:
         batched.roll(x, -1, generator=_generator())
     with pytest.raises(EventsError, match="alpha=0"):
         batched.cut_mix(x, _labels(), 0, generator=_generator())
+    with pytest.raises(EventsError, match="degrees=inf"):
+        batched.rotate(x, math.inf, generator=_generator())
+    for name in ONES:
+        assert ONES[name](x[:, :0], _generator()).shape == (T, 0, C, H, W)
     with pytest.raises(EventsError, match=r"one_hot"):
         batched.cut_mix(x, torch.arange(B), generator=_generator())
     with pytest.raises(EventsError, match="'count' and 'distance'"):

@@ -60,7 +60,7 @@ RANDOM: tuple[ev.Transform, ...] = (
     ev.Compose([ev.Sometimes(ev.Flip()), ev.TimeJitter(5.0), ev.DropEvents(0.1)]),
 )
 ALL = FIXED + RANDOM
-KEEPS_TIME = (ev.TimeCrop, ev.RandomTimeCrop, ev.TimeReversal, ev.TimeSkew)  # all others: triggers stay
+CHANGES_TIME = (ev.TimeCrop, ev.RandomTimeCrop, ev.TimeReversal, ev.TimeSkew)  # all others: triggers stay
 
 
 def some(count: int, width: int = 5, height: int = 4, seed: int = 0, span: int = 1000) -> Events:

@@ -55,7 +55,7 @@ class RandomRotate(DrawnTransform):
     degrees: float
 
     def __post_init__(self) -> None:
-        real(self, "degrees", least=0)
+        real(self, "degrees", least=0, most=1e9)
 
     def draw(self, events: Events, rng: np.random.Generator) -> Rotate:
         """Return the rotation."""
@@ -99,7 +99,7 @@ class RandomShear(DrawnTransform):
     axis: Literal["x", "y"] = "x"
 
     def __post_init__(self) -> None:
-        real(self, "slope", least=0)
+        real(self, "slope", least=0, most=1e9)
         one_of(self, "axis", "x", "y")
 
     def draw(self, events: Events, rng: np.random.Generator) -> Shear:

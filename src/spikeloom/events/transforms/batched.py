@@ -40,13 +40,13 @@ def roll(x: Tensor, pixels: int, *, generator: torch.Generator) -> Tensor:
 
 def rotate(x: Tensor, degrees: float, *, generator: torch.Generator) -> Tensor:
     """Return the frames turned about their middle by an angle drawn evenly up to `degrees`; see `Rotate`."""
-    rng = _start(x, generator, degrees=(degrees, 0, math.inf))
+    rng = _start(x, generator, degrees=(degrees, 0, 1e9))
     return _moved(x, degrees=rng.uniform(-degrees, degrees, x.shape[1]))
 
 
 def shear(x: Tensor, slope: float, *, generator: torch.Generator) -> Tensor:
     """Return the frames slanted along x by a slope drawn evenly up to `slope`; see `Shear`."""
-    rng = _start(x, generator, slope=(slope, 0, math.inf))
+    rng = _start(x, generator, slope=(slope, 0, 1e9))
     return _moved(x, slopes=rng.uniform(-slope, slope, x.shape[1]))
 
 
@@ -88,13 +88,13 @@ def cut_mix(
     Arguments:
         x: `[T, B, C, H, W]`.
         labels: `[B, K]`, probabilities.
-        alpha: of the Beta distribution.
+        alpha: of the Beta distribution, from 0.001.
         generator: what randomness comes from. Each sample's other one comes of a random order of the batch.
 
     Returns:
         the frames and the labels, `[B, K]`.
     """
-    rng = _start(x, generator, alpha=(alpha, 0, math.inf))
+    rng = _start(x, generator, alpha=(alpha, 1e-3, 1e6))
     _check_labels(x, labels)
     height, width, batch = x.shape[3], x.shape[4], x.shape[1]
     order = rng.permutation(batch)
@@ -127,7 +127,7 @@ def event_mix(
     Arguments:
         x: `[T, B, C, H, W]`.
         labels: `[B, K]`, probabilities.
-        alpha: of the Beta distribution.
+        alpha: of the Beta distribution, from 0.001.
         label: the rule of the labels.
         least: the fewest bells of a mixture.
         most: the most.
@@ -136,9 +136,7 @@ def event_mix(
     Returns:
         the frames and the labels, `[B, K]`.
     """
-    rng = _start(
-        x, generator, alpha=(alpha, 0, math.inf), least=(least, 1, most), most=(most, least, 1 << 10)
-    )
+    rng = _start(x, generator, alpha=(alpha, 1e-3, 1e6), least=(least, 1, most), most=(most, least, 1 << 10))
     _check_labels(x, labels)
     if label not in ("count", "distance"):
         raise EventsError(f"event_mix(label={label!r}): the rules are 'count' and 'distance'")
@@ -167,8 +165,8 @@ def _start(
             f"generator={generator!r}: give a torch.Generator, as torch.Generator().manual_seed(0)"
         )
     for name, (value, least, most) in limits.items():
-        if not least <= value <= most or (name == "alpha" and not 0 < value < math.inf):
-            raise EventsError(f"{name}={value}: it is from {least} to {most}")
+        if not least <= value <= most:
+            raise EventsError(f"{name}={value}: it is from {least:g} to {most:g}")
     seed = torch.randint(1 << 62, (), generator=generator, device=generator.device)
     return np.random.Generator(np.random.PCG64(int(seed)))
 
@@ -206,8 +204,8 @@ def _moved(
     rows = torch.arange(height, device=x.device)[:, None].expand(batch, height, width)
     within = None
     if degrees is not None or slopes is not None:
-        back = np.stack([_backwards(degrees, slopes, sample) for sample in range(batch)])
-        m = _on(x, back)[..., None, None]
+        back = [_backwards(degrees, slopes, sample) for sample in range(batch)]
+        m = _on(x, np.array(back).reshape(-1, 2, 2))[..., None, None]
         middle = (width - 1) / 2, (height - 1) / 2
         dx, dy = columns - middle[0], rows - middle[1]
         u, v = (m[:, a, 0] * dx + m[:, a, 1] * dy + (middle[a] + HALF) for a in range(2))
@@ -218,7 +216,7 @@ def _moved(
         columns, rows = (columns - dx) % width, (rows - dy) % height
     if flips is not None:
         columns = torch.where(_on(x, flips)[:, None, None], width - 1 - columns, columns)
-    index = (rows * width + columns).reshape(1, batch, 1, -1).expand(steps, batch, channels, -1)
+    index = (rows * width + columns).flatten(1)[None, :, None].expand(steps, batch, channels, -1)
     moved = x.flatten(3).gather(3, index).view_as(x)
     return moved if within is None else torch.where(within[:, None], moved, torch.zeros_like(moved))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from ..compiled import kernel
 from ..error import EventsError
-from ..events import Events, Motion, Pixels, Times, Triggers, descents
+from ..events import Events, Motion, Pixels, Triggers, descents
 
 Mask = NDArray[np.bool_]
 
 FARTHEST = 1 << 62  # us: a sum of two such times is a time
+LARGEST = 1 << 16  # columns or rows: what x and y can tell apart
 
 
 def chosen(events: Events, keep: Mask, x: Pixels | None = None, y: Pixels | None = None) -> Events:
@@ -53,10 +54,15 @@ def inside(events: Events, who: object) -> Events:
     """Return the events.
 
     Raises:
-        EventsError: a pixel is outside the sensor.
+        EventsError: a pixel is outside the sensor, or the sensor larger than x and y can tell.
     """
     for name, size in (("x", events.width), ("y", events.height)):
         column = getattr(events, name)
+        if not 1 <= size <= LARGEST:
+            raise EventsError(
+                f"{type(who).__name__}: a sensor of {events.width}x{events.height}; it has from 1 to "
+                f"{LARGEST} columns and rows"
+            )
         if len(column) and int(column.max()) >= size:
             raise EventsError(
                 f"{type(who).__name__}: {name} = {column.max()} is outside the sensor of "
@@ -85,13 +91,15 @@ def ordered(events: Events, who: object) -> Events:
     return events
 
 
-def spans(events: Events, which: Callable[[Times], Mask]) -> tuple[Triggers, Motion]:
-    """Return the triggers and the motion at the times that are chosen."""
-    triggers, motion = events.triggers, events.motion
-    some, others = which(triggers.t), which(motion.t)
-    return (
-        Triggers(triggers.t[some], triggers.id[some], triggers.value[some]),
-        Motion(
-            motion.t[others], motion.acceleration[others], motion.rotation[others], motion.temperature[others]
-        ),
-    )
+def between(events: Events, start: int | None, stop: int | None) -> dict[str, Any]:
+    """Return the triggers and the motion at `start <= t < stop`; None is without limit."""
+    found: dict[str, Any] = {}
+    for name in ("triggers", "motion"):
+        beside: Triggers | Motion = getattr(events, name)
+        within = np.ones(len(beside), np.bool_)
+        if start is not None:
+            within &= beside.t >= start
+        if stop is not None:
+            within &= beside.t < stop
+        found[name] = replace(beside, **{f.name: getattr(beside, f.name)[within] for f in fields(beside)})
+    return found

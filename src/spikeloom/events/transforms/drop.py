@@ -11,7 +11,7 @@ import numpy as np
 from ..compiled import kernel
 from ..events import Events
 from .base import Compose, DrawnTransform, FixedTransform, RandomTransform, Transform
-from .columns import FARTHEST, chosen
+from .columns import FARTHEST, LARGEST, chosen, inside
 from .options import fraction, refuse, whole
 
 TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -35,7 +35,7 @@ class DropBox(FixedTransform):
     height: int
 
     def __post_init__(self) -> None:
-        whole(self, "x", "y", "width", "height", most=1 << 16)
+        whole(self, "x", "y", "width", "height", most=LARGEST)
 
     def apply(self, events: Events) -> Events:
         """Return the events outside of the box."""
@@ -124,6 +124,7 @@ class DropByArea(DrawnTransform):
 
     def draw(self, events: Events, rng: np.random.Generator) -> DropBox:
         """Return what drops the box."""
+        inside(events, self)
         sides = (round(self.ratio * events.width), round(self.ratio * events.height))
         return DropBox(*box(events.width, events.height, *sides, rng))
 
@@ -142,15 +143,16 @@ class Cutout(DrawnTransform):
     length: int
 
     def __post_init__(self) -> None:
-        whole(self, "length", most=1 << 16)
+        whole(self, "length", most=LARGEST)
 
     def draw(self, events: Events, rng: np.random.Generator) -> DropBox:
         """Return what drops the square."""
+        inside(events, self)
         return DropBox(*box(events.width, events.height, self.length, self.length, rng))
 
 
 @dataclass(frozen=True)
-class EventDrop(DrawnTransform):
+class EventDrop(RandomTransform):
     """Nothing, `DropByTime`, `DropByArea` or `DropEvents`, each as likely, by a share drawn from a list.
 
     Where nothing would be left, nothing is dropped. Gu et al., "EventDrop: data augmentation for event-based
@@ -188,8 +190,9 @@ class EventDrop(DrawnTransform):
         chosen_kind: Transform = kind(shares[int(rng.integers(len(shares)))])
         return chosen_kind
 
-    def _run(self, events: Events, rng: Any) -> Events:
-        left: Events = super()._run(events, rng)
+    def apply(self, events: Events, rng: np.random.Generator) -> Events:
+        """Return the events that are left."""
+        left: Events = self.draw(events, rng)(events, rng)
         return left if len(left) else events
 
 

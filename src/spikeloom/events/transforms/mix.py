@@ -102,13 +102,13 @@ class CutMix(Mix):
     the label is that of the pixels outside of the box. Yun et al., "CutMix" (ICCV 2019).
 
     Attributes:
-        alpha: of the Beta distribution; 1 makes every lambda as likely.
+        alpha: of the Beta distribution, from 0.001; 1 makes every lambda as likely.
     """
 
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        real(self, "alpha", above=0)
+        real(self, "alpha", least=1e-3, most=1e6)
 
     def _region(
         self, first: Events, second: Events, duration: int, rng: np.random.Generator
@@ -144,7 +144,7 @@ class EventMix(Mix):
     al., "EventMix" (Information Sciences 644, 2023).
 
     Attributes:
-        alpha: of the Beta distribution; 1 makes every share as likely.
+        alpha: of the Beta distribution, from 0.001; 1 makes every share as likely.
         least: the fewest bells.
         most: the most bells.
     """
@@ -154,7 +154,7 @@ class EventMix(Mix):
     most: int = 4
 
     def __post_init__(self) -> None:
-        real(self, "alpha", above=0)
+        real(self, "alpha", least=1e-3, most=1e6)
         whole(self, "least", "most", least=1)
         if self.most < self.least:
             refuse(self, "most", f"it is not below least, {self.least}")

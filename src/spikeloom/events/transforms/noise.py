@@ -31,7 +31,7 @@ class UniformNoise(RandomTransform):
 
     def apply(self, events: Events, rng: np.random.Generator) -> Events:
         """Return the events and the noise, by time; they must be in order."""
-        ordered(events, self)
+        ordered(inside(events, self), self)
         count = int(rng.poisson(self.rate * events.width * events.height * events.duration / 1e6))
         if not count:
             return events

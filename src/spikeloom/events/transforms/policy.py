@@ -46,7 +46,7 @@ class NDA(DrawnTransform):
     def __post_init__(self) -> None:
         whole(self, "count", most=len(KINDS))
         whole(self, "roll", "cutout", most=1 << 15)
-        real(self, "rotate", least=0)
+        real(self, "rotate", least=0, most=1e9)
         real(self, "shear", least=0, most=89)
         fraction(self, "flip")
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..events import Events, Times
-from .columns import FARTHEST, Mask, ordered, spans
+from ..error import EventsError
+from ..events import Events
+from .columns import FARTHEST, between, ordered
 from .options import whole
+
+EMPTY = 1_000_000  # windows without events, one after the other
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class SliceByTime:
         """Yield the windows of events in order.
 
         Raises:
-            EventsError: time runs backwards.
+            EventsError: time runs backwards, or a million windows one after the other have no events.
         """
         ordered(events, self)
         return self._windows(events)
@@ -51,12 +54,19 @@ class SliceByTime:
         if not len(events):
             return
         start = int(events.t[0]) if self.start is None else self.start
-        last = int(events.t[-1])
+        last, empty = int(events.t[-1]), 0
         while start <= last:
             stop = start + self.duration
             if stop > last + 1 and not self.partial:
                 return
-            yield _window(events, start, stop)
+            window = _window(events, start, stop)
+            empty = 0 if len(window) else empty + 1
+            if empty > EMPTY:
+                raise EventsError(
+                    f"{self}: more than {EMPTY} windows without events, one after the other, up to {stop} "
+                    "us; take longer windows, or start= later"
+                )
+            yield window
             if stop > last:
                 return
             start += self.duration if self.stride is None else self.stride
@@ -66,7 +76,8 @@ class SliceByTime:
 class SliceByCount:
     """Windows of a number of events: window k has those from $k s$ to $k s + n - 1$, as they stand.
 
-    Triggers and motion are not divided: the windows have none.
+    With a window come the triggers and the motion from its first event to before the event that follows it;
+    with the first window those before it, too, and with the last one all that are left.
 
     Attributes:
         count: n.
@@ -84,22 +95,29 @@ class SliceByCount:
             whole(self, "stride", least=1)
 
     def __call__(self, events: Events) -> Iterator[Events]:
-        """Yield the windows."""
+        """Yield the windows.
+
+        Raises:
+            EventsError: time runs backwards, where there are triggers or motion to be divided.
+        """
+        if len(events.triggers) or len(events.motion):
+            ordered(events, self)
+        return self._windows(events)
+
+    def _windows(self, events: Events) -> Iterator[Events]:
         start = 0
         while start < len(events):
             stop = start + self.count
             if stop > len(events) and not self.partial:
                 return
-            yield events[start:stop]
+            since = int(events.t[start]) if start else None
+            until = int(events.t[stop]) if stop < len(events) else None
+            yield events[start:stop].replace(**between(events, since, until))
             if stop >= len(events):
                 return
             start += self.count if self.stride is None else self.stride
 
 
 def _window(events: Events, start: int, stop: int) -> Events:
-    def within(t: Times) -> Mask:
-        return (t >= start) & (t < stop)
-
-    triggers, motion = spans(events, within)
     first, last = np.searchsorted(events.t, (start, stop))
-    return events[first:last].replace(triggers=triggers, motion=motion)
+    return events[first:last].replace(**between(events, start, stop))

@@ -12,10 +12,8 @@ from ..compiled import kernel
 from ..error import EventsError
 from ..events import Events
 from .base import DrawnTransform, FixedTransform
-from .columns import chosen, inside
+from .columns import LARGEST, chosen, inside
 from .options import one_of, real, refuse, whole
-
-LARGEST = 1 << 16  # columns or rows: what x and y can tell apart
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Crop(FixedTransform):
     height: int
 
     def __post_init__(self) -> None:
-        whole(self, "x", "y")
-        whole(self, "width", "height", least=1)
+        whole(self, "x", "y", most=LARGEST - 1)
+        whole(self, "width", "height", least=1, most=LARGEST)
 
     def apply(self, events: Events) -> Events:
         """Return the events of the box."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..events import Events, Times
 from .base import DrawnTransform, FixedTransform, RandomTransform
-from .columns import FARTHEST, Mask, ordered, spans
+from .columns import FARTHEST, between, ordered
 from .options import real, refuse, whole
 
 
@@ -40,14 +40,9 @@ class TimeCrop(FixedTransform):
         origin = int(events.t[0]) if self.relative and len(events) else 0
         start = origin + self.start
         stop = None if self.stop is None else origin + self.stop
-
-        def within(t: Times) -> Mask:
-            return (t >= start) if stop is None else (t >= start) & (t < stop)
-
-        triggers, motion = spans(events, within)
         first = int(np.searchsorted(events.t, start))
         last = None if stop is None else int(np.searchsorted(events.t, stop))
-        cut = events[first:last].replace(triggers=triggers, motion=motion)
+        cut = events[first:last].replace(**between(events, start, stop))
         return _shifted(cut, -start) if self.relative else cut
 
 
