@@ -29,9 +29,9 @@ class AedatHeader:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What lines like `# AEChip: DVS128` say, by key."""
-        found = (re.match(r"#\s*([\w -]{1,40}): *(.*)", line) for line in self.lines)
-        return {match[1]: match[2].strip() for match in found if match}
+        """What lines like `# AEChip: DVS128` and `# created Fri` say, by key."""
+        found = (re.match(r"#\s*(?:([\w -]{1,40}):|(created)) +(.*)", line) for line in self.lines)
+        return {match[1] or match[2]: match[3].strip() for match in found if match}
 
 
 def aedat_header(path: Path) -> AedatHeader:
