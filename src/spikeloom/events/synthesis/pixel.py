@@ -13,6 +13,10 @@ import numpy as np
 
 from ..compiled import kernel
 
+ENOUGH = (
+    1.0 - 1e-9
+)  # of a threshold: light that goes and comes back fires as often both ways, however rounded
+
 
 @kernel
 def looked_up(frame: Any, table: Any, start: int, stop: int, level: Any) -> None:
@@ -118,13 +122,13 @@ def advance(  # type: ignore[no-untyped-def]
     for i in range(start, stop):
         fallen = leak * on[i]
         now = level[i] - reference[i] + fallen
-        if -off[i] < now < on[i] and noise[i] > t1:
+        if -off[i] * ENOUGH < now < on[i] * ENOUGH and noise[i] > t1:
             reference[i] -= fallen
             continue
         before = last[i] - reference[i]
         rising = now > 0
         step = on[i] if rising else off[i]
-        count = np.int64(math.floor(abs(now) / step))
+        count = np.int64(math.floor(abs(now) / step + (1.0 - ENOUGH)))
         change = abs(now - before)
         begin = before if rising else -before  # how far it was towards the threshold
         k, written, quiet, due, stream = 1, n, fired[i], noise[i], states[i]
