@@ -67,7 +67,7 @@ def unpack(planes: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
     Returns:
         `[T, height, width]`, uint8: 1 where a pixel fired; rows from the top.
     """
-    bits = np.unpackbits(np.asarray(planes), axis=1, bitorder="little")
+    bits = np.unpackbits(np.asarray(planes), axis=1, count=width * height, bitorder="little")
     return np.ascontiguousarray(bits.reshape(-1, height, width)[:, ::-1])
 
 
