@@ -54,6 +54,14 @@ def _number(data: Any, at: int) -> Any:
     if negative or data[at] == _PLUS:
         at += 1
     digits, power, count = 0, 0, 0
+    d = _digit(data, at)
+    while 0 <= d <= 9 and count < 18:
+        digits = 10 * digits + d
+        count += 1
+        at += 1
+        d = _digit(data, at)
+    if count and data[at] in (_COMMA, _NEWLINE):  # most end here
+        return -digits if negative else digits, power, at, True
     while True:
         d = _digit(data, at)
         if not 0 <= d <= 9:
@@ -162,7 +170,7 @@ def parse(data: Any, stop: int, kinds: Any, unit: int, state: Any, t: Any, x: An
         while column < len(kinds):
             if column > 0:
                 before = at
-                while _blank(data[at]):
+                while data[at] != _COMMA and _blank(data[at]):
                     at += 1
                 if data[at] == _COMMA or data[at] == _SEMICOLON:
                     at += 1
