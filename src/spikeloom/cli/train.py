@@ -13,8 +13,17 @@ from typing import Annotated, Any
 import tyro
 
 from ..allocator import keep_freed_memory
-from ..data import load_data
-from ..training import RECIPES, Interrupted, Recipe, Result, RunFolder, build, find_recipe, train
+from ..training import (
+    RECIPES,
+    Interrupted,
+    Recipe,
+    Result,
+    RunFolder,
+    build,
+    find_recipe,
+    load_samples,
+    train,
+)
 from .arguments import Misuse, first_word, parse
 
 USAGE = f"""usage: spikeloom train RECIPE [--epochs N] [--seed N] [--run-dir DIR] [options of the recipe]
@@ -66,7 +75,7 @@ def folder(name: str, default: Recipe, options: Options) -> RunFolder:
     model_options = {**options.recipe.model_options, **dict(assignment(text) for text in options.set)}
     recipe = dataclasses.replace(options.recipe, model_options=model_options)
     if options.resume is None:
-        data = load_data(recipe.data)
+        data = load_samples(recipe)
         try:
             build(recipe, data)  # what cannot be built leaves no folder
         except (ValueError, TypeError, RuntimeError, AssertionError) as error:

@@ -3,6 +3,7 @@
 from .loop import Interrupted, Result, TrainingFailed, build, evaluate, load_net, train
 from .recipes import RECIPES, Recipe, find_recipe
 from .run_folder import RunError, RunFolder
+from .samples import load_samples
 
 __all__ = [
     "RECIPES",
@@ -16,5 +17,6 @@ __all__ = [
     "evaluate",
     "find_recipe",
     "load_net",
+    "load_samples",
     "train",
 ]

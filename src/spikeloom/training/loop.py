@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..data import Dataset, Images, load_data
+from ..data import Dataset, Images
 from ..measure import FiringRates
 from ..models import create_model
 from .interrupt import StopSignal
 from .progress import Reporter
 from .recipes import Recipe
 from .run_folder import RunError, RunFolder, Tensors
+from .samples import load_samples
 
 
 class TrainingFailed(RuntimeError):  # noqa: N818
@@ -44,7 +45,7 @@ class Result:
     """What a network does on the test set.
 
     Attributes:
-        test_accuracy: the share of test images whose class was found.
+        test_accuracy: the share of test samples whose class was found.
         firing_rates: spikes per neuron and step, by layer.
         epochs: how many epochs the network was trained for.
         seconds_per_epoch: their mean time; nan if there was none.
@@ -98,7 +99,7 @@ class Training:
     def __init__(self, run: RunFolder, resume: bool) -> None:
         self.run = run
         self.name, self.recipe = run.config()
-        self.data = load_data(self.recipe.data)
+        self.data = load_samples(self.recipe)
         torch.manual_seed(self.recipe.seed)
         self.net = build(self.recipe, self.data)
         self.optimizer = torch.optim.AdamW(
@@ -224,7 +225,7 @@ def evaluate(run: RunFolder) -> Result:
         RunError: the folder is damaged.
     """
     _, recipe = run.config()
-    return measure(load_net(run), load_data(recipe.data), recipe, run.metrics())
+    return measure(load_net(run), load_samples(recipe), recipe, run.metrics())
 
 
 def load_net(run: RunFolder) -> nn.Module:
@@ -234,7 +235,7 @@ def load_net(run: RunFolder) -> nn.Module:
         RunError: the folder is damaged.
     """
     _, recipe = run.config()
-    net = build(recipe, load_data(recipe.data))
+    net = build(recipe, load_samples(recipe))
     remedy = "train again, into a new folder"
     tensors, _ = run.read_tensors("model.safetensors", remedy)
     try:
@@ -256,13 +257,19 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
 
 
 def batch(data: Dataset, images: Images, some: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Return chosen images, intensities `[B, C, H, W]`, augmented, and their labels, on the device."""
-    x, shift = data.intensity(images.pixels[some]), recipe.shift
+    """Return chosen samples, augmented, as the network takes them, and their labels, on the device."""
+    x, shift = _inputs(data, images, some), recipe.shift
     if shift:
-        height, width = x.shape[2:]
+        height, width = x.shape[-2:]
         dy, dx = (int(i) for i in torch.randint(0, 2 * shift + 1, (2,)))
         x = functional.pad(x, [shift] * 4)[..., dy : dy + height, dx : dx + width]
     return x.to(recipe.device), images.labels[some].to(recipe.device)
+
+
+def _inputs(data: Dataset, images: Images, some: Tensor) -> Tensor:
+    """Return images `[B, C, H, W]`, or frames `[T, B, C, H, W]`."""
+    x = data.intensity(images.pixels[some])
+    return x.transpose(0, 1) if x.ndim == 5 else x
 
 
 def measure(net: nn.Module, data: Dataset, recipe: Recipe, history: list[dict[str, float]]) -> Result:
@@ -271,7 +278,7 @@ def measure(net: nn.Module, data: Dataset, recipe: Recipe, history: list[dict[st
     correct = 0
     with torch.inference_mode(), FiringRates(net) as rates:
         for some in _in_order(len(data.test), recipe.batch_size):
-            x = data.intensity(data.test.pixels[some]).to(recipe.device)
+            x = _inputs(data, data.test, some).to(recipe.device)
             correct += int((net(x).argmax(1).cpu() == data.test.labels[some]).sum())
     seconds = [line["seconds"] for line in history]
     mean = sum(seconds) / len(seconds) if seconds else math.nan
