@@ -192,6 +192,13 @@ def test_view_draws_a_page_a_picture_and_movies(long: Path, capsys: pytest.Captu
         assert getattr(image, "n_frames", 1) == 20
 
 
+def test_view_opens_the_page(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert main(["events", "view", "long.npz", "--open", "--out", "a b.html"]) == 0
+    assert opened == [(long.parent / "a b.html").as_uri()]
+
+
 def test_view_says_when_it_leaves_out_events(long: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["events", "view", "long.npz", "--most", "100", "--title", "few"]) == 0
     captured = capsys.readouterr()

@@ -94,7 +94,7 @@ def page(
     recording = origin(source)
     meta = {
         "title": title or (recording.path.name if isinstance(recording, Recording) else "Events"),
-        "subtitle": _subtitle(recording, found),
+        "subtitle": _subtitle(recording, found).replace(" us", " µs"),
         "width": found.width,
         "height": found.height,
         "duration": found.duration,
@@ -208,7 +208,11 @@ def _notes(found: Summary, shown: int, events: Events) -> list[str]:
 
 def _subtitle(recording: Events | Recording, found: Summary) -> str:
     parts = [FORMATS[recording.format].title] if isinstance(recording, Recording) else []
-    parts += [f"{found.width}×{found.height}", f"{found.events:,} events", words.time(found.duration)]
+    parts += [
+        f"{found.width}×{found.height}",
+        f"{found.events:,} event{'' if found.events == 1 else 's'}",
+        words.time(found.duration),
+    ]
     return " · ".join(parts)
 
 

@@ -28,7 +28,8 @@ function facts(list, pairs) {
 }
 
 function describe() {
-  $("subtitle").textContent = meta.subtitle;
+  $("title").title = meta.title;
+  $("subtitle").textContent = $("subtitle").title = meta.subtitle;
   facts($("facts"), meta.facts);
   facts($("metadata"), meta.metadata);
   $("header").hidden = meta.metadata.length === 0;
@@ -84,15 +85,15 @@ async function main() {
     const now = Math.floor(state.now), { length } = state;
     if (state.view !== "cloud") {
       shown = frame.draw(now, length, state.mode, colours());
-      const many = shown[1] - shown[0], seen = meta.shown === meta.events ? "" : " of those kept";
-      $("frame-said").textContent = `${whole(many)} events${seen}${state.mode === "total" ? " so far" : ` in ${time(length)}`}`;
+      const seen = meta.shown === meta.events ? "" : " of those kept";
+      $("frame-said").textContent = `${many(shown[1] - shown[0])}${seen}${state.mode === "total" ? " so far" : ` in ${time(length)}`}`;
     }
     if (state.view !== "frame") {
       const all = state.span === "all";
       const reach = length * Number(state.span);
       const from = all ? 0 : Math.max(0, now - reach), to = all ? duration : Math.min(Math.max(now, reach), DAY);
       const { drawn, of } = cloud.draw({ from, to, now, length, all, colours: colours(), moving });
-      $("cloud-said").textContent = drawn < of ? `${whole(drawn)} of ${whole(of)} events drawn` : `${whole(of)} events`;
+      $("cloud-said").textContent = drawn < of ? `${whole(drawn)} of ${many(of)} drawn` : many(of);
       clearTimeout(settle);
       if (moving && drawn < of && !state.playing) settle = setTimeout(() => draw(false), 160);
     }
@@ -244,14 +245,13 @@ async function main() {
       radio.addEventListener("change", () => choose(name, radio.value));
 
   turning($("cloud"), cloud, () => draw(true));
-  const { hold } = { hold: $("frame") };
-  hold.addEventListener("pointermove", (event) => {
-    const column = Math.floor((event.offsetX / hold.clientWidth) * meta.width);
-    const row = Math.floor((event.offsetY / hold.clientHeight) * meta.height);
+  $("frame").addEventListener("pointermove", (event) => {
+    const column = Math.min(meta.width - 1, Math.floor((event.offsetX / $("frame").clientWidth) * meta.width));
+    const row = Math.min(meta.height - 1, Math.floor((event.offsetY / $("frame").clientHeight) * meta.height));
     const [off, on] = frame.pixel(column, row, ...shown);
     $("frame-said").textContent = `x ${column}, y ${row}: ${on} ON, ${off} OFF`;
   });
-  hold.addEventListener("pointerleave", ask);
+  $("frame").addEventListener("pointerleave", ask);
 
   function fit() {
     const canvas = $("frame"), box = canvas.parentElement;
@@ -262,7 +262,8 @@ async function main() {
     timeline.draw(colours());
     ask();
   }
-  new ResizeObserver(fit).observe(document.querySelector(".stage"));
+  new ResizeObserver(fit).observe($("frame").parentElement);
+  new ResizeObserver(ask).observe($("cloud"));
   new ResizeObserver(fit).observe($("timeline"));
 
   for (const name of Object.keys(meta.palettes)) $("colours").add(new Option(name, name));

@@ -206,9 +206,9 @@ function corner(k, from, to, lens) {
 // [bright OFF, bright ON, dim OFF, dim ON], each from far to near.
 function shaded(colours) {
   const made = [];
-  for (const strength of [1, 0.45])
+  for (const [far, near] of [[0.35, 1], [0.28, 0.6]])
     for (const colour of [colours.off, colours.on])
       for (let k = 0; k < SHADES; k++)
-        made.push(blend(colours.background, colour, strength * (0.35 + (0.65 * k) / (SHADES - 1))));
+        made.push(blend(colours.background, colour, far + ((near - far) * k) / (SHADES - 1)));
   return made;
 }

@@ -80,7 +80,7 @@ class Timeline {
     pen.fillStyle = pen.strokeStyle = style("--muted");
     pen.textBaseline = "alphabetic";
     const cut = most < peak ? `, cut off at ${rate(most / (bin / 1e6))}` : "";
-    pen.fillText(peak ? `peak ${rate(peak / (bin / 1e6))}${cut}` : "no events", 6 * fine, 13 * fine);
+    pen.fillText(peak ? `peak ${rate(peak / (bin / 1e6))} in ${time(bin)}${cut}` : "no events", 6 * fine, 13 * fine);
     pen.fillStyle = style("--line");
     pen.fillRect(0, floor, width, fine);
     this.ticks(pen, width, height, floor, fine);

@@ -1,6 +1,7 @@
 // Numbers as people read them.
 
 const whole = (n) => Math.round(n).toLocaleString("en");
+const many = (n) => `${whole(n)} ${n === 1 ? "event" : "events"}`;
 
 function time(us) {
   const size = Math.abs(us);
