@@ -287,7 +287,7 @@ def test_zip_tar_and_folder_are_read_alike(tmp_path: Path) -> None:
         tree = files.tree(file.name)
         found.append((tree.names, tree.read("in/b/c.txt"), tree.below("in/b/", ".txt")))
         with tree.path("in/a.txt") as path:
-            assert path.name == "a.txt"
+            assert path.name.endswith("a.txt")
             assert path.read_bytes() == b"one"
         with pytest.raises(DataError, match="it has no file in/d"):
             tree.read("in/d")

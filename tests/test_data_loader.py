@@ -12,7 +12,19 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from spikeloom.data import Batch, DataError, EventBatch, Random, Seeded, Transformed, collate, load, loader
+from spikeloom.data import (
+    Adapted,
+    Batch,
+    Cached,
+    DataError,
+    EventBatch,
+    Random,
+    Seeded,
+    Transformed,
+    collate,
+    load,
+    loader,
+)
 from spikeloom.data.kinds import Audio, Graph
 from spikeloom.data.samples import Stored
 from spikeloom.events import Events
@@ -287,3 +299,36 @@ def test_n_mnist_through_workers() -> None:
         batches = list(loader(data, 32, workers=workers))
         counts[workers] = [len(x[i]) for x, _ in batches for i in range(len(x))]
     assert counts[0] == counts[2] == [len(events) for events, _ in data]
+
+
+class OfTonic(Dataset[tuple[Any, int]]):
+    """Recordings as `tonic` has them: a structured array, polarity bool, the sensor as (width, height, 2)."""
+
+    sensor_size = (30, 20, 2)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        events = some_events(index + 3)
+        array = np.zeros(len(events), [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
+        for name in ("x", "y", "t", "p"):
+            array[name] = getattr(events, name)
+        return array, index
+
+
+def test_data_sets_of_tonic(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = Adapted(OfTonic(), "of-tonic", size=OfTonic.sensor_size, classes=("a", "b", "c", "d"))
+    assert [events for events, _ in data] == [some_events(i + 3) for i in range(4)]
+    for workers in (0, 1):
+        (batch,) = loader(Transformed(data, Flip("x")), 4, workers=workers)
+        assert batch.x[2] == Flip("x")(some_events(5))
+        assert batch.y.tolist() == [0, 1, 2, 3]
+    with pytest.raises(DataError, match=r"give Adapted\(..., size=\(width, height\)\)"):
+        Adapted(OfTonic(), "of-tonic")[0]
+    with pytest.raises(DataError, match="version="):
+        Cached(data)
+    kept = Cached(Adapted(OfTonic(), "of-tonic", size=(30, 20), version="1"))
+    assert kept[1] == kept[1] == data[1]
+    assert kept.folder != Cached(Adapted(OfTonic(), "of-tonic", size=(30, 20), version="2")).folder

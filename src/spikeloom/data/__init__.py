@@ -1,5 +1,6 @@
 """Data sets by name: where from, checksum, split, transform, cache, batches."""
 
+from .adapted import Adapted
 from .base import Dataset, Images
 from .batches import Batch, EventBatch, collate
 from .cached import Cached
@@ -11,6 +12,7 @@ from .named import info, list_data, load, load_data, locate
 from .samples import Random, Samples, Seeded, Stored, Transformed
 
 __all__ = [
+    "Adapted",
     "Audio",
     "Batch",
     "Cached",

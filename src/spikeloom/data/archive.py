@@ -22,6 +22,8 @@ from .digest import CHUNK
 from .error import DataError
 
 MEMBER = 1 << 31  # bytes of one member that is read into memory
+SMALL = 1 << 24  # bytes of a copy that is made in memory...
+MEMORY = "/dev/shm"  # ...where the system has a folder for that
 RATIO = 200  # an archive unpacks to at most so many times its size...
 SPARE = 1 << 28  # ...and so many bytes more
 COUNT = 4_000_000  # members of one archive
@@ -145,11 +147,18 @@ class Zip(Tree):
 
     @contextlib.contextmanager
     def path(self, name: str) -> Iterator[Path]:
-        """Lend the path of a copy, which is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="spikeloom-") as folder:
-            copy = Path(folder) / PurePosixPath(name).name
-            copy.write_bytes(self.read(name))
-            yield copy
+        """Lend the path of a copy, which is gone afterwards; its name ends as the member's does."""
+        content = self.read(name)
+        folder = MEMORY if len(content) < SMALL and os.access(MEMORY, os.W_OK) else None
+        handle, copy = tempfile.mkstemp(
+            prefix="spikeloom-", suffix=f"-{PurePosixPath(name).name}", dir=folder
+        )
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            yield Path(copy)
+        finally:
+            os.unlink(copy)
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

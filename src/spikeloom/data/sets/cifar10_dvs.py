@@ -55,7 +55,8 @@ _FIGSHARE = {
 class Cifar10Dvs(Stored):
     """Sample: `Events` of 128x128, about 1.3 s. Label: the class, 0 to 9.
 
-    Its authors publish no split. "train" has the recordings 0 to 899 of each class, "test" 900 to 999.
+    x, y and p are the camera's own, as jAER shows them; SpikingJelly exchanges x and y in this data set.
+    Its authors publish no split: "train" has the recordings 0 to 899 of each class, "test" 900 to 999.
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
@@ -76,7 +77,7 @@ class Cifar10Dvs(Stored):
         """Return a recording and its class, which is the folder that it is in."""
         tree, name, label = self._rows[index]
         with tree.path(name) as path:
-            return events.read(path, format="aedat2", width=128, height=128), label
+            return events.read(path, format="aedat2-dvs128"), label
 
 
 def _number(name: str) -> int:
