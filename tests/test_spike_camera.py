@@ -340,6 +340,15 @@ def test_real_recording() -> None:
         sc.load(DATA / "uhsr.npz", key="spikes")
 
 
+def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    monkeypatch.delenv("SPIKELOOM_DATA", raising=False)
+    import spike_camera as benchmark  # type: ignore[import-not-found]
+
+    benchmark.main(["--rounds", "1", "--shrink", "8", "--markdown", "--json", str(tmp_path / "figures")])
+    assert (tmp_path / "figures").exists()
+
+
 # -- how near -----------------------------------------------------------------------------------------
 
 

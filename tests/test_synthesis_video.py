@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,14 @@ def test_float_frames_are_as_bytes() -> None:
     times = [0, 1000, 2000, 3000]
     found = [ev.video_to_events(f, times, Pixels(on=0.19)) for f in (frames, frames / 255.0)]
     assert found[0] == found[1]
+
+
+def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    import synthesis as benchmark  # type: ignore[import-not-found]
+
+    benchmark.main(["--rounds", "1", "--shrink", "20", "--markdown", "--json", str(tmp_path / "figures")])
+    assert (tmp_path / "figures").exists()
 
 
 def test_refused() -> None:

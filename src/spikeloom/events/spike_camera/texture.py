@@ -2,8 +2,8 @@ r"""Textures of spike cameras: bit planes in, images out, plane by plane.
 
 The pixel of a spike camera integrates light and fires. With r in [0, 1], the light that falls on it in the
 time of a plane as a part of what it needs to fire, the sum A grows by r from plane to plane; where it reaches
-1 the pixel fires and 1 is taken away. So under a constant light, up to plane n it has fired `floor(phi + r
-n)` times. That is a Sturmian word (of a rational r, a Christoffel word), of which is known:
+1 the pixel fires and 1 is taken away. So under a constant light, up to plane n it has fired
+`floor(phi + r n)` times. That is a Sturmian word (of a rational r, a Christoffel word), of which is known:
 
 1. The planes between two spikes are `floor(1/r)` or `ceil(1/r)`: **two adjacent whole numbers**.
 2. One of the two stands alone, and the **runs of the other have two adjacent lengths**, again.
@@ -25,7 +25,7 @@ from a plane.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,23 +40,50 @@ Kind = Literal["float32", "uint8"]
 MOST = 4096  # planes of a window or a lag
 
 
+class Shown(TypedDict, total=False):
+    """Which images are made, and in what numbers: see `Texture`."""
+
+    every: int
+    gain: float
+    dtype: Kind
+    reuse: bool
+
+
 class Texture:
     """A stream of bit planes that becomes a stream of images; TFW, TFI, FSR and SSR say how.
 
     `push(planes)` returns the images that can be made now. The first is of plane `first`, the next of plane
     `first + every`, and so on; each is made when `lag` further planes are there, and depends on nothing
-    behind those, so that planes may be pushed in portions of any size. The last `lag` planes have no images.
+    behind those, so that planes may be pushed in portions of any size. What TFI, FSR and SSR see ahead is
+    seen anew in each push: portions of several times `lag` are fast. The last `lag` planes have no images.
 
-    An image is `gain r`, float32, for r spikes a plane; or, as uint8, the nearest whole number to `255 gain
-    r`, at most 255.
+    All of them take, beside what is their own:
+
+    * every: one plane in so many has an image; 1.
+    * gain: what r = 1, a spike in every plane, is shown as; 1.0.
+    * dtype: "float32" for `gain r`, or "uint8" for the nearest whole number to `255 gain r`, at most 255.
+    * reuse: return images in memory that the next `push` writes over, which is faster; False.
+
+    Raises:
+        EventsError: a number out of its range, or another dtype.
     """
 
     _method: str
 
     def __init__(
-        self, width: int, height: int, *, first: int, lag: int, size: int, ahead: int, every: int, gain:
-        float, dtype: Kind, reuse: bool,
-    ) -> None:  # fmt: skip
+        self,
+        width: int,
+        height: int,
+        *,
+        first: int,
+        lag: int,
+        size: int,
+        every: int = 1,
+        gain: float = 1.0,
+        dtype: Kind = "float32",
+        reuse: bool = False,
+    ) -> None:
+        plane_bytes(width, height)  # or it raises
         if dtype not in get_args(Kind):
             raise EventsError(f"{self._method}: dtype={dtype!r}; images are {' or '.join(get_args(Kind))}")
         if every < 1 or not 0 < gain < 1e6:
@@ -64,15 +91,19 @@ class Texture:
                 f"{self._method}: every={every}, gain={gain}; every is 1 or greater, gain greater than 0"
             )
         self.width, self.height, self.first, self.lag, self.every = width, height, first, lag, every
-        plane_bytes(width, height)  # or it raises
-        self._size, self._ahead, self._skip, self._reuse = size, ahead, 0, reuse
+        self._size, self._skip, self._reuse = size, 0, reuse
         self._bytes, self._gain = dtype == "uint8", gain * (255 if dtype == "uint8" else 1)
         self._words = -(-width * height // PIXELS)
         start = np.array(kernels.START[self._method], np.uint16)
         self._state = np.repeat(start, self._words * PIXELS).reshape(len(start), -1)
-        self._held = np.zeros((0, 4 * self._words), np.uint8)
+        self._ahead = size
+        self._held = self._nothing(0)
         self._out = np.empty(0, np.uint8)
         self._run = kernels.made(self._method, self._bytes)
+
+    def _nothing(self, count: int) -> NDArray[np.uint8]:
+        """Return planes in which no pixel fired, of whole words."""
+        return np.zeros((count, 4 * self._words), np.uint8)
 
     def push(self, planes: ArrayLike) -> NDArray[Any]:
         """Take in planes; return the images that can be made now, `[n, H, W]`, n perhaps 0.
@@ -85,7 +116,7 @@ class Texture:
             EventsError: planes of another size, or of another dtype.
         """
         new = packed(planes, self.width, self.height)
-        held = np.zeros((len(self._held) + len(new), self._held.shape[1]), np.uint8)
+        held = self._nothing(len(self._held) + len(new))
         held[: len(self._held)] = self._held
         held[len(self._held) :, : new.shape[1]] = new
         ready = max(0, len(held) - self._ahead)
@@ -133,16 +164,13 @@ class Texture:
 class TFW(Texture):
     """Texture from window: r is the part of `window` planes in which a pixel fired.
 
-    The window of plane t is t - window // 2 and the `window - 1` behind it, all within the recording.
+    The window of plane t begins at plane `t - window // 2`; it lies within the recording.
 
     Arguments:
         width: columns of the sensor.
         height: rows of the sensor.
         window: planes.
-        every: one plane in so many has an image.
-        gain: what r = 1 is shown as; see `Texture`.
-        dtype: "float32" or "uint8".
-        reuse: return images in memory that the next `push` writes over; faster.
+        shown: `every`, `gain`, `dtype`, `reuse`: see `Texture`.
 
     Raises:
         EventsError: a number out of its range.
@@ -152,33 +180,23 @@ class TFW(Texture):
 
     _method = "tfw"
 
-    def __init__(
-        self, width: int, height: int, *, window: int = 41, every: int = 1, gain: float = 1.0,
-        dtype: Kind = "float32", reuse: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, width: int, height: int, *, window: int = 41, **shown: Unpack[Shown]) -> None:
         _within("TFW", "window", window, 1)
-        super().__init__(
-            width, height, first=window // 2, lag=(window - 1) // 2, size=window, ahead=window - 1,
-            every=every, gain=gain, dtype=dtype, reuse=reuse,
-        )  # fmt: skip
+        super().__init__(width, height, first=window // 2, lag=(window - 1) // 2, size=window, **shown)
         # as if no pixel had fired before; windows that are not full are not shown
-        self._held = np.zeros((window - 1, self._held.shape[1]), np.uint8)
-        self._skip = window - 1
+        self._ahead = self._skip = window - 1
+        self._held = self._nothing(window - 1)
 
 
 class TFI(Texture):
-    """Texture from interval: r is 1 / (planes from the last spike at or before a plane to the next behind
-    it).
+    """Texture from interval: r is 1 / planes from the last spike at or before a plane to the next behind it.
 
     Arguments:
         width: columns of the sensor.
         height: rows of the sensor.
-        window: both spikes are looked for within window // 2 planes; where one is not found, r is
-            1 / (2 (window // 2)).
-        every: one plane in so many has an image.
-        gain: what r = 1 is shown as; see `Texture`.
-        dtype: "float32" or "uint8".
-        reuse: return images in memory that the next `push` writes over; faster.
+        window: both spikes are looked for within `window // 2` planes; where one is not found, r is
+            `1 / (2 (window // 2))`.
+        shown: `every`, `gain`, `dtype`, `reuse`: see `Texture`.
 
     Raises:
         EventsError: a number out of its range.
@@ -188,21 +206,13 @@ class TFI(Texture):
 
     _method = "tfi"
 
-    def __init__(
-        self, width: int, height: int, *, window: int = 41, every: int = 1, gain: float = 1.0,
-        dtype: Kind = "float32", reuse: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, width: int, height: int, *, window: int = 41, **shown: Unpack[Shown]) -> None:
         _within("TFI", "window", window, 2)
-        half = window // 2
-        super().__init__(
-            width, height, first=0, lag=half, size=half, ahead=half, every=every, gain=gain, dtype=dtype,
-            reuse=reuse,
-        )  # fmt: skip
+        super().__init__(width, height, first=0, lag=window // 2, size=window // 2, **shown)
 
 
 class FSR(Texture):
-    """First-order stability reconstruction: r is 1 / (mean interval of the stable segment that a plane is
-    in).
+    """First-order stability reconstruction: r is 1 / the mean interval of the stable segment of a plane.
 
     A segment is stable while its intervals differ by at most 1; where one ends is found from the spikes, so
     that there is no window to choose. See the module's text for the rule, which is ours. Before a pixel's
@@ -213,10 +223,7 @@ class FSR(Texture):
         width: columns of the sensor.
         height: rows of the sensor.
         lag: how many planes are waited for, to see more of the segment; 0 for none.
-        every: one plane in so many has an image.
-        gain: what r = 1 is shown as; see `Texture`.
-        dtype: "float32" or "uint8".
-        reuse: return images in memory that the next `push` writes over; faster.
+        shown: `every`, `gain`, `dtype`, `reuse`: see `Texture`.
 
     Raises:
         EventsError: a number out of its range.
@@ -226,22 +233,15 @@ class FSR(Texture):
 
     _method = "fsr"
 
-    def __init__(
-        self, width: int, height: int, *, lag: int = 20, every: int = 1, gain: float = 1.0,
-        dtype: Kind = "float32", reuse: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, width: int, height: int, *, lag: int = 20, **shown: Unpack[Shown]) -> None:
         _within(type(self).__name__, "lag", lag, 0)
-        super().__init__(
-            width, height, first=0, lag=lag, size=lag, ahead=lag, every=every, gain=gain, dtype=dtype,
-            reuse=reuse,
-        )  # fmt: skip
+        super().__init__(width, height, first=0, lag=lag, size=lag, **shown)
 
 
 class SSR(FSR):
     """Second-order stability reconstruction: as `FSR`, but runs of equal intervals must be stable, too.
 
-    Slow changes of light, which `FSR` averages as long as intervals differ by no more than 1, end a segment
-    here.
+    Slow changes of light, which `FSR` averages while intervals differ by no more than 1, end a segment here.
     """
 
     _method = "ssr"

@@ -35,12 +35,11 @@ def logarithm(frame: Any, knee: float, start: int, stop: int, level: Any) -> Non
 
 
 @kernel
-def low_pass(frame: Any, most: float, reach: float, last: Any, start: int, stop: int, level: Any) -> None:
+def low_pass(light: Any, reach: float, last: Any, start: int, stop: int, level: Any) -> None:
     """Replace levels by what a photoreceptor lets through; its bandwidth grows with the light.
 
     Arguments:
-        frame: light, 0 ... `most`.
-        most: full light.
+        light: of each pixel, 0 ... 1.
         reach: 2 pi times bandwidth at full light times the time that passed.
         last: the levels that it let through last.
         start: first pixel.
@@ -48,8 +47,23 @@ def low_pass(frame: Any, most: float, reach: float, last: Any, start: int, stop:
         level: where it is heading; becomes where it is.
     """
     for i in range(start, stop):
-        bandwidth = (255.0 * frame[i] / most + 20.0) / 275.0
-        level[i] = last[i] - math.expm1(-reach * bandwidth) * (level[i] - last[i])
+        level[i] = last[i] + passed(light[i], reach) * (level[i] - last[i])
+
+
+@kernel
+def low_pass_bytes(frame: Any, reach: float, last: Any, start: int, stop: int, level: Any) -> None:
+    """As `low_pass`, for light that is a byte: one exponential for each that there can be."""
+    table = np.empty(256)
+    for light in range(256):
+        table[light] = passed(light / 255.0, reach)
+    for i in range(start, stop):
+        level[i] = last[i] + table[frame[i]] * (level[i] - last[i])
+
+
+@kernel
+def passed(light: float, reach: float) -> float:
+    """Return the part of a change that a photoreceptor lets through."""
+    return -math.expm1(-reach * (255.0 * light + 20.0) / 275.0)
 
 
 @kernel

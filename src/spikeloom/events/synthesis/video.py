@@ -135,8 +135,8 @@ class VideoToEvents:
             self._levels(found, start, stop, level)
             if self.pixels.cutoff is not None:
                 reach = 2 * math.pi * self.pixels.cutoff * (t - before) * 1e-6
-                most = 255.0 if found.dtype == np.uint8 else 1.0
-                pixel.low_pass(found, most, reach, self._last, start, stop, level)
+                low_pass = pixel.low_pass_bytes if found.dtype == np.uint8 else pixel.low_pass
+                low_pass(found, reach, self._last, start, stop, level)
             parts[index] = self._fired(level, before, int(t), start, stop)
 
         pool.run(lane, lanes)
