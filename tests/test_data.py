@@ -358,6 +358,7 @@ def test_a_new_data_set_is_one_class(own_cache: Path, monkeypatch: pytest.Monkey
         """Sample: a word. Label: its number."""
 
         def __init__(self, info: Info, split: str, files: Any) -> None:
+            super().__init__(info, split)
             self.words = gzip.decompress(files.path("toy/words.gz").read_bytes()).decode().split()
 
         def __len__(self) -> int:

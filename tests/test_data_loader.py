@@ -35,7 +35,7 @@ class Listed(Stored):
     """Samples in a list, as a data set."""
 
     def __init__(self, samples: Sequence[tuple[Any, Any]]) -> None:
-        self.info, self.split, self.classes = load("digits").info, "train", ()
+        super().__init__(load("digits").info, "train")
         self.samples, self.identity = samples, "listed"
 
     def __len__(self) -> int:

@@ -45,17 +45,17 @@ class Adapted(Stored):
     ) -> None:
         assert isinstance(data, Sized)
         self.data, self._size, self._version = data, size, version
-        self.split, self.classes = split, tuple(classes)
-        self.info = Info(
+        info = Info(
             name=name,
             title=f"{type(data).__module__}.{type(data).__qualname__}",
             kind="adapted",
             splits={split: len(data)},
-            classes=self.classes,
+            classes=tuple(classes),
             licence="unknown",
             citation="unknown",
             homepage="",
         )
+        super().__init__(info, split)
 
     @property
     def identity(self) -> str:  # type: ignore[override]

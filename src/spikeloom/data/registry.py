@@ -23,7 +23,7 @@ _sets: dict[str, tuple[Info, type[Stored]]] = {}
 def data_set(*infos: Info) -> Callable[[Family], Family]:
     """Register the class below as the loader of these data sets.
 
-    It is called as `cls(info, split, files, **options)`.
+    It is called as `cls(info, split, files, **options)`, and hands the first two on to `Stored`.
     """
 
     def register(cls: Family) -> Family:
@@ -63,13 +63,12 @@ def open_set(name: str, split: str, files: Files, options: dict[str, Any], parti
     info, cls = find_set(name)
     if split not in info.splits:
         raise unknown(f"split of {name}", split, info.splits)
+    make: Callable[..., Stored] = cls  # each has options of its own
     accepted = list(inspect.signature(cls).parameters)[3:]
     for given in options:
         if given not in accepted:
             raise unknown(f"option of {name}", given, accepted or ["(none)"])
-    data = cls.__new__(cls)
-    data.info, data.split, data.classes = info, split, info.classes
-    data.__init__(info, split, files, **options)  # type: ignore[misc]
+    data: Stored = make(info, split, files, **options)
     published = info.splits[split]
     if published not in (None, len(data)) and not partial:
         raise DataError(

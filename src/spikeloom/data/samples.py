@@ -120,7 +120,15 @@ class Samples(Dataset[tuple[Any, Any]], abc.ABC):
 
 
 class Stored(Samples):
-    """The samples as they are stored. A data set of `sets/` is a class of this kind."""
+    """The samples as they are stored. A data set of `sets/` is a class of this kind.
+
+    Arguments:
+        info: the data set.
+        split: which part of it.
+    """
+
+    def __init__(self, info: Info, split: str) -> None:
+        self.info, self.split, self.classes = info, split, info.classes
 
     @abc.abstractmethod
     def item(self, index: int) -> tuple[Any, Any]:

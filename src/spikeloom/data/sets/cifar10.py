@@ -63,6 +63,7 @@ class Cifar10(InMemory):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         python = files.has(_PYTHON) and not files.has(_BINARY)
         tree = files.tree(_PYTHON if python else _BINARY)
         pixels, labels = [], []
@@ -130,6 +131,7 @@ class Cifar10Jpeg(InMemory):
     """Sample: uint8 `[3, 32, 32]`, red, green, blue. Label: the class, 0 to 9. Needs `spikeloom[images]`."""
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         try:
             from PIL import Image
         except ImportError as error:

@@ -60,6 +60,7 @@ class Cifar10Dvs(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         self._rows: list[tuple[Tree, str, int]] = []
         for label, name in enumerate(CLASSES):
             tree = files.tree(f"cifar10_dvs/{name}.zip")

@@ -56,6 +56,7 @@ class Ddd17(Stored):
         quantities: tuple[str, ...] = ("steering_wheel_angle", "vehicle_speed"),
         drives: tuple[str, ...] | None = None,
     ) -> None:
+        super().__init__(info, split)
         if not isinstance(window, int) or window < 1:
             raise DataError(f"ddd17: window = {window!r}; a whole number of us >= 1 is needed")
         root = files.path("ddd17/")

@@ -64,6 +64,7 @@ class Detection(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files, *, window: int | None = 50_000) -> None:
+        super().__init__(info, split)
         if window is not None and (not isinstance(window, int) or window < 1):
             raise DataError(
                 f"{info.name}: window = {window!r}; a whole number of us >= 1, or None, is needed"

@@ -36,6 +36,7 @@ class Digits(InMemory):
     white: ClassVar[float] = 16.0
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 

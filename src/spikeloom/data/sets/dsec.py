@@ -68,6 +68,7 @@ class Dsec(Stored):
         window: int = 50_000,
         drives: tuple[str, ...] | None = None,
     ) -> None:
+        super().__init__(info, split)
         if not isinstance(window, int) or window < 1:
             raise DataError(f"dsec: window = {window!r}; a whole number of us >= 1 is needed")
         self._window, self._root = window, files.path(f"dsec/{split}/")

@@ -43,6 +43,7 @@ class EsImageNet(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         root, part = files.path("es_imagenet/"), _FOLDERS[split]
         inner = root / "ES-imagenet-0.18"
         self._tree = Folder(inner if inner.is_dir() else root)

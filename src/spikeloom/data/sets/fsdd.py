@@ -56,6 +56,7 @@ class SpokenDigits(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         packed = files.has(_SUBSET) and not files.has(_ARCHIVE)
         self._tree = files.tree(_SUBSET if packed else _ARCHIVE)
         self._rows = []

@@ -55,6 +55,7 @@ class Gesture(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         self._root = files.folder(_ARCHIVE) / "DvsGesture"
         listed = self._root / f"trials_to_{split}.txt"
         if not listed.is_file():
@@ -126,6 +127,7 @@ class GestureClips(Stored):
     """Sample: `Events` of 128x128, 1.45 s. Label: the class; clip k shows class k (judged by eye)."""
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         self._paths = [files.path(file.name) for file in info.files]
 
     def __len__(self) -> int:

@@ -77,6 +77,7 @@ class Heidelberg(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         name = f"{info.name}/{info.name}_{split}.h5.zip"
         self._file = PerProcess(partial(_open, files.folder(name) / f"{info.name}_{split}.h5"))
         file = self._file.get()

@@ -117,6 +117,7 @@ class Mnist(InMemory):
     """Sample: uint8 `[1, 28, 28]`. Label: the class, 0 to 9."""
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         pixels, labels = (
             read_idx(gzip.decompress(files.path(file.name).read_bytes()), file.name)
             for file in info.needed(split)

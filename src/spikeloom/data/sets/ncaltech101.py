@@ -146,6 +146,7 @@ class NCaltech101(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         self._tree = files.tree(_ARCHIVE)
         labels = {name: label for label, name in enumerate(_CLASSES)}
         self._rows = []

@@ -37,6 +37,7 @@ class NCars(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         self._tree = files.tree(f"n_cars/n-cars_{split}.zip")
         self._rows = [
             (name, label)

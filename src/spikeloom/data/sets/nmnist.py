@@ -54,6 +54,7 @@ class NMnist(Stored):
     """Sample: `Events` of 34x34, about 310 ms. Label: the digit."""
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         self._tree = files.tree(_ZIPS[split])
         self._names = self._tree.below(f"{split.capitalize()}/", ".bin")
 
@@ -103,6 +104,7 @@ class NMnist1100(Stored):
     """Sample: `Events` of 34x34, about 310 ms. Label: the digit."""
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         self._tree = files.tree(_SUBSET)
         path = files.path(_LABELS[split])
         rows = [line.split() for line in path.read_text().splitlines() if not line.startswith("#")]

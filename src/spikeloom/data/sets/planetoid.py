@@ -101,6 +101,7 @@ class Planetoid(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
         parts = {}
         for part, file in zip(_PARTS, info.files, strict=True):
             content = files.path(file.name).read_bytes()

@@ -70,6 +70,7 @@ class TinyShakespeare(_Text):
     """
 
     def __init__(self, info: Info, split: str, files: Files, *, length: int = 256) -> None:
+        super().__init__(info, split)
         text = files.path(info.files[0].name).read_text()
         cut = len(text) * 9 // 10
         self._cut({"train": text[:cut], "val": text[cut:], "all": text}[split], length)
@@ -111,4 +112,5 @@ class WikiText2(_Text):
     """
 
     def __init__(self, info: Info, split: str, files: Files, *, length: int = 256) -> None:
+        super().__init__(info, split)
         self._cut(files.path(info.needed(split)[0].name).read_text(encoding="utf-8"), length)

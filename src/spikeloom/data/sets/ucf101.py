@@ -48,6 +48,7 @@ class Ucf101(Stored):
     """
 
     def __init__(self, info: Info, split: str, files: Files, *, fold: int = 1) -> None:
+        super().__init__(info, split)
         if fold not in (1, 2, 3):
             raise DataError(f"ucf101: fold = {fold!r}; there are 1, 2 and 3")
         lists = files.tree(_LISTS)
