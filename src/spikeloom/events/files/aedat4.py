@@ -30,7 +30,6 @@ TRIGGER = np.dtype([("t", "<i8"), ("type", "u1")])
 # what a trigger's type means: (channel, value); 0 is the input, 3 the generator's output
 EDGES = {1: (0, 1), 2: (0, 0), 3: (0, 1), 4: (3, 1), 5: (3, 0)}
 NONE = 255
-BUFFER = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class _Aedat4(PacketSource):
 
     def packets(self) -> Iterator[Packet]:
         unpack = Unpacker(self.compression, self.offset)
-        at = self.offset
-        with open(self.path, "rb", buffering=BUFFER) as file:
+        at, held = self.offset, bytearray()
+        with open(self.path, "rb") as file:
             file.seek(at)
             while at < self.end:
                 head = file.read(HEAD.size)
@@ -75,7 +74,11 @@ class _Aedat4(PacketSource):
                 at += HEAD.size + size
                 if stream in self.wanted:
                     where = f"{self.path}: the packet that ends at byte {at}"
-                    yield _packet(unpack(file.read(size), where), self.wanted[stream], where)
+                    if size > len(held):
+                        held = bytearray(size)
+                    data = memoryview(held)[:size]
+                    file.readinto(data)
+                    yield _packet(unpack(data, where), self.wanted[stream], where)
                 else:
                     file.seek(at)
 
@@ -84,8 +87,7 @@ def _packet(data: bytes, kind: str, where: str) -> Packet:
     message = Message(data, kind.encode(), where)
     if kind == "EVTS":
         events = message.array(0, EVENT)
-        t, x, y = events["t"].astype(np.int64), events["x"].astype(np.uint16), events["y"].astype(np.uint16)
-        return Packet(t, x, y, (events["on"] != 0).view(np.uint8))
+        return Packet(events["t"], events["x"], events["y"], (events["on"] != 0).view(np.uint8))
     if kind == "IMUS":
         samples = message.tables(0, SAMPLE)
         numbers = samples.view("<f4").reshape(-1, 9)[:, 2:].astype(np.float32)

@@ -6,17 +6,21 @@ import abc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..events import Bits, Events, Motion, Pixels, Times, Triggers, join_columns
 from .format import Source
 from .words import CHUNK, Check
 
+LEAST = 4  # bytes of an event in a file; if they are fewer, what was read is copied
+
 
 @dataclass
 class Packet:
-    """What a packet brings.
+    """What a packet brings; its columns may be views, strided ones too.
 
     Attributes:
         t: of its events, us.
@@ -35,6 +39,42 @@ class Packet:
     motion: Motion | None = None
 
 
+class _Room:
+    """Where packets are put one after the other."""
+
+    def __init__(self, count: int) -> None:
+        self.columns: list[NDArray[Any]] = [
+            np.empty(count, kind) for kind in (np.int64, np.uint16, np.uint16, np.uint8)
+        ]
+        self.count = 0
+        self.triggers: list[Triggers] = []
+        self.motion: list[Motion] = []
+
+    def add(self, packet: Packet, check: Check) -> None:
+        """Take what a packet brings, and check it."""
+        start, self.count = self.count, self.count + len(packet.t)
+        if self.count > len(self.columns[0]):
+            for k, column in enumerate(self.columns):
+                self.columns[k] = np.empty(2 * self.count, column.dtype)
+                self.columns[k][:start] = column[:start]
+        if len(packet.t):
+            new = slice(start, self.count)
+            for column, values in zip(self.columns, (packet.t, packet.x, packet.y, packet.p), strict=True):
+                column[new] = values
+            t, x, y, _ = self.columns
+            check.take(t[new], x[new], y[new])
+        if packet.triggers is not None:
+            self.triggers.append(packet.triggers)
+        if packet.motion is not None:
+            self.motion.append(packet.motion)
+
+    def events(self, width: int, height: int) -> Events:
+        """Return all of it."""
+        t, x, y, p = (column[: self.count] for column in self.columns)
+        triggers, motion = join_columns(Triggers, self.triggers), join_columns(Motion, self.motion)
+        return Events(t, x, y, p, width, height, triggers, motion)
+
+
 @dataclass(kw_only=True)
 class PacketSource(Source):
     """The events of a file of packets.
@@ -51,30 +91,22 @@ class PacketSource(Source):
 
     def chunks(self) -> Iterator[Events]:
         """Yield packets put together until there are some thousands of events."""
-        return self._together(CHUNK)
+        check = Check(self.path, self.width, self.height)
+        room, held = _Room(CHUNK), 0
+        for packet in self.packets():
+            room.add(packet, check)
+            held += len(packet.t) + len(packet.triggers or ()) + len(packet.motion or ())
+            if held >= CHUNK:
+                yield room.events(self.width, self.height)
+                room, held = _Room(CHUNK), 0
+        yield room.events(self.width, self.height)
+        check.report()
 
     def read(self) -> Events:
-        """Return all events."""
-        return next(self._together(None), Events.empty(self.width, self.height))
-
-    def _together(self, enough: int | None) -> Iterator[Events]:
+        """Return all events, put into place."""
         check = Check(self.path, self.width, self.height)
-        held: list[Packet] = []
-        count = 0
+        room = _Room(self.path.stat().st_size // LEAST)
         for packet in self.packets():
-            if len(packet.t):
-                check.take(packet.t, packet.x, packet.y)
-            held.append(packet)
-            count += len(packet.t) + len(packet.triggers or ()) + len(packet.motion or ())
-            if enough is not None and count >= enough:
-                yield self._joined(held)
-                held, count = [], 0
+            room.add(packet, check)
         check.report()
-        if held:
-            yield self._joined(held)
-
-    def _joined(self, held: list[Packet]) -> Events:
-        t, x, y, p = (np.concatenate([getattr(packet, name) for packet in held]) for name in "txyp")
-        triggers = join_columns(Triggers, [packet.triggers for packet in held if packet.triggers is not None])
-        motion = join_columns(Motion, [packet.motion for packet in held if packet.motion is not None])
-        return Events(t, x, y, p, self.width, self.height, triggers, motion)
+        return room.events(self.width, self.height)

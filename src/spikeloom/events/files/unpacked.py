@@ -38,23 +38,23 @@ class Unpacker:
                 f"AEDAT 4 with {COMPRESSIONS[compression]} needs a library: pip install 'spikeloom[events]'"
             ) from error
 
-    def __call__(self, data: bytes, where: str) -> bytes:
-        """Return a packet unpacked.
+    def __call__(self, data: memoryview, where: str) -> bytes:
+        """Return a packet unpacked, in memory of its own.
 
         Raises:
             EventsError: it is damaged, or becomes larger than it may.
         """
         if self._unpack is None:
-            return data
+            return bytes(data)
         self._taken += len(data)
         limit = min(PACKET, FREE + FACTOR * self._taken - self._made)
         unpacked: bytes = self._unpack(data, limit, where)
         self._made += len(unpacked)
         return unpacked
 
-    def _lz4(self, data: bytes, limit: int, where: str) -> bytes:
+    def _lz4(self, data: memoryview, limit: int, where: str) -> bytes:
         try:
-            says = data[4:5] > b"" and data[4] & 8  # the flag of a frame that says how large it was
+            says = len(data) > 4 and data[4] & 8  # the flag of a frame that says how large it was
             if says and self._library.get_frame_info(data)["content_size"] > limit:
                 raise _large(where, limit)
             unpacked: bytes = self._library.decompress(data)  # at most 255 times as many
@@ -64,7 +64,7 @@ class Unpacker:
             raise _large(where, limit)
         return unpacked
 
-    def _zstd(self, data: bytes, limit: int, where: str) -> bytes:
+    def _zstd(self, data: memoryview, limit: int, where: str) -> bytes:
         pieces: list[bytes] = []
         left = limit
         try:
