@@ -13,7 +13,7 @@ import pytest
 
 from spikeloom import events
 from spikeloom.cli import main
-from spikeloom.cli.events import _printable
+from spikeloom.cli.reading import printable
 from spikeloom.events import Events, Motion, Triggers
 
 HEADER = b"% evt 3.0\n% geometry 1280x720\n% note a & b\n% end\n"
@@ -61,7 +61,7 @@ def test_info_tells_what_is_known(raw: Path, capsys: pytest.CaptureFixture[str])
     assert found["Order"] == "by time"
     assert found["header evt"] == "3.0"
     assert found["header note"] == "a & b"
-    assert _printable("a\x1b[31mb\u202ec") == "a\ufffd[31mb\ufffdc"  # what would steer a terminal
+    assert printable("a\x1b[31mb\u202ec") == "a\ufffd[31mb\ufffdc"  # what would steer a terminal
 
 
 def test_info_as_json(long: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +122,23 @@ def test_convert_a_part_of_time_and_sensor(long: Path, capsys: pytest.CaptureFix
     assert (found.width, found.height) == (20, 10)
     assert found.to_array().tolist() == [(t, x - 5, y - 6, p) for t, x, y, p in e[keep].to_array().tolist()]
     assert found.triggers.t.tolist() == [500_000]
+
+
+def test_convert_from_zero(long: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    e = events.read(long)
+    assert main(["events", "convert", "long.npz", "out.npz", "--from-zero"]) == 0
+    assert f"time counts from {e.t[0]:,} us" in capsys.readouterr().out
+    found = events.read("out.npz")
+    for mine, theirs in ((found, e), (found.triggers, e.triggers), (found.motion, e.motion)):
+        assert np.array_equal(mine.t, theirs.t - e.t[0])
+    late = e.replace(t=e.t + 10**15, triggers=Triggers(), motion=Motion())
+    events.write("late.npz", late)
+    assert main(["events", "convert", "late.npz", "late.raw"]) == 1
+    said = capsys.readouterr().err
+    assert "--from-zero" in said
+    assert "spikeloom: late.raw: " in said
+    assert main(["events", "convert", "late.npz", "late.raw", "--from-zero"]) == 0
+    assert events.read("late.raw", width=40, height=30) == late.replace(t=late.t - late.t[0])
 
 
 def test_convert_names_the_header_entries_that_stay_behind(

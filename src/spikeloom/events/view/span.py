@@ -129,5 +129,9 @@ class Rate:
 
 @kernel
 def _count(t: Times, p: Any, origin: int, length: int, counts: Any) -> None:
+    k, begin = 0, origin  # the bin, and where it begins: events beside each other are mostly in one
     for i in range(len(t)):
-        counts[1 if p[i] else 0, (t[i] - origin) // length] += 1
+        if t[i] < begin or t[i] >= begin + length:
+            k = (t[i] - origin) // length
+            begin = origin + k * length
+        counts[1 if p[i] else 0, k] += 1
