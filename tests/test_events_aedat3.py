@@ -98,6 +98,8 @@ def test_size_and_source(tmp_path: Path) -> None:
     path.write_bytes(header("DVS128") + packet(POLARITY, [polarity(5, 128, 2, 1)]))
     with pytest.raises(EventsError, match="outside the sensor of 128x128"):
         events.read(path)
+    path.write_bytes(header("DVS128") + packet(POLARITY, [polarity(5, 1, 2, 1)], source=0))
+    assert events.read(path).width == 128
     path.write_bytes(header("DVS128"))
     assert events.read(path) == Events.empty(128, 128)
 

@@ -217,9 +217,10 @@ class Aedat3(Format):
         chosen = _source(path, header.length, given.partial, given.stream)
         sources = [re.match(r"#Source (\d{1,5}): *(.*)", line) for line in header.lines]
         names = {int(source[1]): source[2].strip().lower() for source in sources if source}
-        if chosen is None and len(names) == 1:  # there are no events
-            chosen = next(iter(names))
-        name = names.get(-1 if chosen is None else chosen, "")
+        if len(names) == 1:  # whatever number its packets have
+            name = next(iter(names.values()))
+        else:
+            name = names.get(-1 if chosen is None else chosen, "")
         size = next((size for kind, size in CAMERAS.items() if re.fullmatch(kind, name)), None)
         width, height = sensor(path, given, size, f"its sources are {names}")
         return _Aedat3(
