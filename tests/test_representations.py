@@ -429,3 +429,16 @@ def test_options_are_values() -> None:
     assert len({Frames(3), Frames(3), Frames(4)}) == 2
     with pytest.raises(AttributeError):
         Frames(3).T = 4  # type: ignore[misc]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("representation", ALL, ids=repr)
+def test_on_a_gpu(representation: Any) -> None:
+    for events in (made(3000, 50, 40, 100_000), made(1), Events.empty(3, 2)):
+        found = representation(events, device="cuda")
+        assert found.device.type == "cuda"
+        expected = representation(events)
+        torch.testing.assert_close(found.cpu().to_dense(), expected.to_dense(), rtol=1e-5, atol=1e-5)
+    learned = LearnedSpikeTensor(3).cuda()
+    assert learned([made(), made(3)]).device.type == "cuda"

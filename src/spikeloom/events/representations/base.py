@@ -20,6 +20,10 @@ Device = torch.device | str | None
 Options = ParamSpec("Options")
 
 
+# Results are made in NumPy's arrays, for which Linux gives huge pages, as it does not for PyTorch's: many
+# megabytes then come into being in a fifth of the time.
+
+
 @dataclass(frozen=True)
 class Columns:
     """Events as tensors, for a device that is no CPU.

@@ -52,11 +52,10 @@ class BinaRep(Representation):
 
     def _on_cpu(self, events: Events) -> Tensor:
         cut = self._frames()._cut(events.t)
-        made = torch.zeros(self.T, 2, events.height, events.width, dtype=torch.int32)
-        _set_bits(
-            events.x, events.y, events.p, cut, self.bits, events.width, made.numpy().reshape(self.T, -1)
-        )
-        return self._scaled(made)
+        small = np.uint8 if self.bits <= 8 else np.int32
+        made = np.zeros((self.T, 2, events.height, events.width), small)
+        _set_bits(events.x, events.y, events.p, cut, self.bits, events.width, made.reshape(self.T, -1))
+        return self._scaled(torch.from_numpy(made))
 
     def _on_device(self, events: Columns) -> Tensor:
         planes = self._frames()._on_device(events).view(self.T, self.bits, 2, events.height, events.width)
@@ -64,7 +63,7 @@ class BinaRep(Representation):
         return self._scaled((planes * weight.view(-1, 1, 1, 1)).sum(1, dtype=torch.int32))
 
     def _scaled(self, number: Tensor) -> Tensor:
-        return number / (2**self.bits - 1) if self.scaled else number
+        return number / (2**self.bits - 1) if self.scaled else number.int()
 
 
 bina_rep = function_of(BinaRep)
@@ -74,6 +73,6 @@ bina_rep = function_of(BinaRep)
 def _set_bits(x: Any, y: Any, p: Any, cut: Any, bits: int, width: int, out: Any) -> None:
     area = out.shape[1] // 2
     for frame in range(len(cut) - 1):
-        number, bit = out[frame // bits], np.int32(1) << (bits - 1 - frame % bits)
+        number, bit = out[frame // bits], 1 << (bits - 1 - frame % bits)
         for i in range(cut[frame], cut[frame + 1]):
             number[np.int64(p[i]) * area + np.int64(y[i]) * width + np.int64(x[i])] |= bit

@@ -64,13 +64,10 @@ class Frames(Framed):
     def _on_cpu(self, events: Events) -> Tensor:
         cut = self._cut(events.t)
         channels = 2 if self.polarity == "two" else 1
-        made = torch.empty(
-            (len(cut) - 1, channels, events.height, events.width),
-            dtype=torch.float32 if self.dtype == torch.float32 else torch.int32,
-        )
-        rows = made.view(len(cut) - 1, channels * events.height * events.width).numpy()
-        count(events, cut, self.polarity, self.binary, rows)
-        return self._exact(made)
+        kind = np.float32 if self.dtype == torch.float32 else np.int32
+        made = np.empty((len(cut) - 1, channels * events.height * events.width), kind)
+        count(events, cut, self.polarity, self.binary, made)
+        return self._exact(torch.from_numpy(made).view(-1, channels, events.height, events.width))
 
     def _on_device(self, events: Columns) -> Tensor:
         cut = self._cut(events.t)

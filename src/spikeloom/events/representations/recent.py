@@ -58,13 +58,13 @@ class Tore(Framed):
         cut = self._cut(events.t)
         ends = self._ends(events.t, cut)
         area = events.height * events.width
-        made = torch.empty(len(ends), 2 * self.K, events.height, events.width)
+        made = np.empty((len(ends), 2 * self.K, events.height, events.width), np.float32)
         kept = np.full((2 * area, self.K), NEVER)
         _recent(
             events.t, events.x, events.y, events.p, cut, ends, float(self.near), float(self.far),
-            events.width, kept, made.view(len(ends), 2, self.K, area).numpy(),
+            events.width, kept, made.reshape(len(ends), 2, self.K, area),
         )  # fmt: skip
-        return made.log1p_().sub_(float(np.log1p(self.near)))
+        return torch.from_numpy(made).log1p_().sub_(float(np.log1p(self.near)))
 
     def _on_device(self, events: Columns) -> Tensor:
         cut = self._cut(events.t)

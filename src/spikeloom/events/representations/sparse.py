@@ -29,11 +29,13 @@ class SparseFrames(Framed):
 
     def _on_cpu(self, events: Events) -> Tensor:
         cut = self._cut(events.t)
-        places = np.empty(int(cut[-1] - cut[0]), np.int64)
-        _places(events.x, events.y, events.p, cut, events.width, events.width * events.height, places)
-        places.sort()
-        where, counts = np.empty((4, len(places)), np.int64), np.empty(len(places), np.float32)
-        found = _runs(places, events.height, events.width, where, counts)
+        most = int(cut[-1] - cut[0])  # places, if no two events share one
+        where, counts = np.empty((4, most), np.int64), np.empty(most, np.float32)
+        seen = np.zeros(2 * events.width * events.height, np.uint32)
+        keys = np.empty(int(np.diff(cut).max(initial=0)), np.int64)
+        found = _collect(
+            events.x, events.y, events.p, cut, events.height, events.width, seen, keys, where, counts
+        )
         return torch.sparse_coo_tensor(
             torch.from_numpy(where[:, :found].copy()),
             torch.from_numpy(counts[:found].copy()),
@@ -51,30 +53,45 @@ class SparseFrames(Framed):
         return torch.sparse_coo_tensor(where, ones, shape, check_invariants=False).coalesce()
 
 
+FEW = 32  # places an event
+
 sparse_frames = function_of(SparseFrames)
 
 
 @kernel
-def _places(x: Any, y: Any, p: Any, cut: Any, width: int, area: int, places: Any) -> None:
-    """Number each event's place in the frames."""
-    first = cut[0]
+def _collect(
+    x: Any,
+    y: Any,
+    p: Any,
+    cut: Any,
+    height: int,
+    width: int,
+    seen: Any,
+    keys: Any,
+    where: Any,
+    counts: Any,
+) -> int:
+    """Write the places that have events, in order, and how many; return how many places there are."""
+    area = height * width
+    found = 0
     for frame in range(len(cut) - 1):
-        for i in range(cut[frame], cut[frame + 1]):
-            places[i - first] = (2 * frame + np.int64(p[i])) * area + np.int64(y[i]) * width + np.int64(x[i])
-
-
-@kernel
-def _runs(places: Any, height: int, width: int, where: Any, counts: Any) -> int:
-    """Write what different places there are among sorted ones, and how often; return how many."""
-    found, i = 0, 0
-    while i < len(places):
-        place, start = places[i], i
-        while i < len(places) and places[i] == place:
-            i += 1
-        counts[found] = i - start
-        where[3, found] = place % width
-        where[2, found] = place // width % height
-        where[1, found] = place // (width * height) % 2
-        where[0, found] = place // (2 * width * height)
-        found += 1
+        number = cut[frame + 1] - cut[frame]
+        for n in range(number):
+            i = cut[frame] + n
+            keys[n] = np.int64(p[i]) * area + np.int64(y[i]) * width + np.int64(x[i])
+            seen[keys[n]] += np.uint32(1)
+        few = number * FEW < len(seen)  # then sorting them is faster than looking at all places
+        if few:
+            keys[:number].sort()
+        for n in range(number if few else len(seen)):
+            key = keys[n] if few else n
+            if seen[key]:
+                counts[found] = seen[key]
+                seen[key] = 0
+                row = key // width
+                where[0, found] = frame
+                where[1, found] = row // height
+                where[2, found] = row % height
+                where[3, found] = key - row * width
+                found += 1
     return found

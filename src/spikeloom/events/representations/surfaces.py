@@ -48,10 +48,10 @@ class TimeSurface(Framed):
     def _on_cpu(self, events: Events) -> Tensor:
         cut = self._cut(events.t)
         ends = self._ends(events.t, cut)
-        made = torch.empty(len(ends), 2, events.height, events.width)
+        made = np.empty((len(ends), 2, events.height, events.width), np.float32)
         latest = np.full((2, events.height, events.width), NEVER)
-        _ages(events.t, events.x, events.y, events.p, cut, ends, float(self.tau), latest, made.numpy())
-        return made.exp_()
+        _ages(events.t, events.x, events.y, events.p, cut, ends, float(self.tau), latest, made)
+        return torch.from_numpy(made).exp_()
 
     def _on_device(self, events: Columns) -> Tensor:
         cut = self._cut(events.t)
@@ -96,7 +96,7 @@ class LocalTimeSurface(Representation):
     def _on_cpu(self, events: Events) -> Tensor:
         ordered(self, events.t)
         side = 2 * self.radius + 1
-        made = torch.empty(-(-len(events) // self.every), 2, side, side)
+        made = np.empty((-(-len(events) // self.every), 2, side, side), np.float32)
         latest = np.full((2, events.height, events.width), NEVER)
         _around(
             events.t,
@@ -107,9 +107,9 @@ class LocalTimeSurface(Representation):
             float(self.tau),
             self.every,
             latest,
-            made.numpy(),
+            made,
         )
-        return made.exp_()
+        return torch.from_numpy(made).exp_()
 
     def _on_device(self, events: Columns) -> Tensor:
         ordered(self, events.t)

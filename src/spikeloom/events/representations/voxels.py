@@ -99,13 +99,13 @@ class EventSpikeTensor(Representation):
         timed = self.measure == "time"
         if self.kernel == "trilinear":
             return _spread(events, self.T, 2, off, timed)
-        made = torch.zeros(self.T, 2, events.height, events.width)
+        made = np.zeros((self.T, 2, events.height, events.width), np.float32)
         first, last = _span(events.t)
         _decay(
             events.t, events.x, events.y, events.p, first, last, events.width, off, timed,
-            self.kernel == "alpha", float(self.tau), made.numpy(),
+            self.kernel == "alpha", float(self.tau), made,
         )  # fmt: skip
-        return made
+        return torch.from_numpy(made)
 
     def _on_device(self, events: Columns) -> Tensor:
         scaled = scale(events)
@@ -165,13 +165,13 @@ def _span(t: Times) -> tuple[int, int]:
 
 
 def _spread(events: Events, bins: int, channels: int, off: float, timed: bool) -> Tensor:
-    made = torch.zeros(bins, channels, events.height, events.width)
+    made = np.zeros((bins, channels, events.height, events.width), np.float32)
     first, last = _span(events.t)
     _share(
         events.t, events.x, events.y, events.p, first, last, events.width, events.height, bins, channels,
-        np.float32(off), timed, made.numpy().reshape(-1),
+        np.float32(off), timed, made.reshape(-1),
     )  # fmt: skip
-    return made
+    return torch.from_numpy(made)
 
 
 @kernel
