@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ..compiled import kernel
 from ..error import EventsError
-from ..events import Motion, Triggers
+from ..events import Motion
 from .aedat_header import aedat_header
 from .format import Format, Given, Source, sensor
-from .packets import Packet, PacketSource
+from .packets import Packet, PacketSource, triggers_of
 
 HEADER = struct.Struct("<hhiiiiii")
 SPECIAL, POLARITY, IMU6 = 0, 1, 3  # types of events
@@ -47,7 +47,6 @@ EDGES = {
     12: (3, 1),
     13: (3, 0),
 }
-NONE = 255
 _MOTION = np.dtype([("info", "<u4"), ("t", "<i4"), ("a", "<f4", 3), ("r", "<f4", 3), ("temperature", "<f4")])
 
 
@@ -87,7 +86,7 @@ class _Aedat3(PacketSource):
         total = os.path.getsize(self.path)
         with open(self.path, "rb") as file:
             file.seek(self.offset)
-            for at, head in heads(self.path, file, self.offset, total, self.partial):
+            for at, head in _heads(self.path, file, self.offset, total, self.partial):
                 if head.type not in SIZES or self.chosen not in (None, head.source):
                     continue
                 file.seek(at + HEADER.size)
@@ -112,12 +111,9 @@ class _Aedat3(PacketSource):
             return Packet(t[:n], x[:n], y[:n], p[:n])
         if head.type == SPECIAL:
             pairs = np.frombuffer(data, "<u4").reshape(-1, 2)
-            known = np.full((128, 2), NONE, np.uint8)
-            known[list(EDGES)] = list(EDGES.values())
-            edges = known[pairs[:, 0] >> 1 & 127]
-            kept = (pairs[:, 0] & 1 == 1) & (edges[:, 0] != NONE)
-            t = self._times(pairs[kept, 1].view(np.int32), epoch)
-            return Packet(triggers=Triggers(t, edges[kept, 0], edges[kept, 1]))
+            pairs = pairs[pairs[:, 0] & 1 == 1]
+            t = self._times(pairs[:, 1].copy().view(np.int32), epoch)
+            return Packet(triggers=triggers_of(t, pairs[:, 0] >> 1 & 127, EDGES))
         samples = np.frombuffer(data, _MOTION)
         samples = samples[samples["info"] & 1 == 1]
         a, r, temperature = (samples[name].astype(np.float32) for name in ("a", "r", "temperature"))
@@ -129,7 +125,7 @@ class _Aedat3(PacketSource):
         return low.astype(np.int64) | epoch
 
 
-def heads(
+def _heads(
     path: Path, file: BufferedReader, at: int, total: int, partial: bool
 ) -> Iterator[tuple[int, _Head]]:
     """Yield where packets begin, and their headers.
@@ -174,7 +170,7 @@ def _source(path: Path, offset: int, partial: bool, given: int | None) -> int | 
     """Return whose events are read: those of the only source or of the one chosen; None if there are none."""
     found: set[int] = set()
     with open(path, "rb") as file:
-        for _, head in heads(path, file, offset, os.path.getsize(path), partial):
+        for _, head in _heads(path, file, offset, os.path.getsize(path), partial):
             if head.type == POLARITY and head.number:
                 found.add(head.source)
     if given is not None and given not in found:

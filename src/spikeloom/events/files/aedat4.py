@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..error import EventsError
-from ..events import Events, Motion, Triggers
+from ..events import Events, Motion
 from .aedat4_writer import write
 from .flatbuffer import Message
 from .format import Format, Given, Source, sensor
-from .packets import Packet, PacketSource
+from .packets import Packet, PacketSource, triggers_of
 from .unpacked import COMPRESSIONS, Unpacker
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -29,7 +29,6 @@ SAMPLE = np.dtype(
 TRIGGER = np.dtype([("t", "<i8"), ("type", "u1")])
 # what a trigger's type means: (channel, value); 0 is the input, 3 the generator's output
 EDGES = {1: (0, 1), 2: (0, 0), 3: (0, 1), 4: (3, 1), 5: (3, 0)}
-NONE = 255
 
 
 @dataclass(frozen=True)
@@ -94,12 +93,8 @@ def _packet(data: bytes, kind: str, where: str) -> Packet:
         return Packet(
             motion=Motion(samples["t"].astype(np.int64), numbers[:, 1:4], numbers[:, 4:7], numbers[:, 0])
         )
-    triggers = message.tables(0, TRIGGER)
-    known = np.full((256, 2), NONE, np.uint8)
-    known[list(EDGES)] = list(EDGES.values())
-    edges = known[triggers["type"]]
-    kept = edges[:, 0] != NONE
-    return Packet(triggers=Triggers(triggers["t"][kept], edges[kept, 0], edges[kept, 1]))
+    marks = message.tables(0, TRIGGER)
+    return Packet(triggers=triggers_of(marks["t"], marks["type"], EDGES))
 
 
 def _streams(path: Path, text: str) -> dict[int, _Stream]:

@@ -39,6 +39,22 @@ class Packet:
     motion: Motion | None = None
 
 
+def triggers_of(t: Times, types: NDArray[Any], edges: dict[int, tuple[int, int]]) -> Triggers:
+    """Return those of a camera's marks that are edges of its inputs and outputs.
+
+    Arguments:
+        t: when they were made, us.
+        types: what they are, 0 to 255.
+        edges: which types are edges: (channel, value).
+    """
+    table = np.full((256, 2), -1, np.int16)
+    table[list(edges)] = list(edges.values())
+    found = table[types]
+    kept = found[:, 0] >= 0
+    channel, value = found[kept].astype(np.uint8).T.copy()
+    return Triggers(t[kept], channel, value)
+
+
 class _Room:
     """Where packets are put one after the other."""
 
