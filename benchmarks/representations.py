@@ -3,8 +3,8 @@
     python benchmarks/representations.py [--events N] [--rounds N] [--json FILE] [--markdown]
 
 Made events (edges that sweep over 1280x720 pixels, noise, hot pixels) and, where $SPIKELOOM_DATA has them,
-real recordings, repeated until they are as many. Each rival's result is compared with Spikeloom's before it is
-timed.
+real recordings, repeated until they are as many. Each rival's result is compared with Spikeloom's before it
+is timed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     eventcv = _eventcv()
     tables, figures = [], {}
     for name, events in _recordings(options.events):
+        size = f"{len(events):,} events, {events.width}x{events.height}"
         size = f"{len(events):,} events, {events.width}x{events.height}"
         table = Table(f"{name}: {size}; million events a second")
         table.columns = ("representation", "Spikeloom", "eventcv", "NumPy", "over eventcv", "over NumPy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from fractions import Fraction
 from itertools import pairwise
 from math import floor
@@ -429,6 +430,24 @@ def test_options_are_values() -> None:
     assert len({Frames(3), Frames(3), Frames(4)}) == 2
     with pytest.raises(AttributeError):
         Frames(3).T = 4  # type: ignore[misc]
+
+
+class _Samples(torch.utils.data.Dataset[torch.Tensor]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return Frames(3)(made(200, seed=index))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+def test_in_forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "threads", lambda: 2)
+    monkeypatch.setattr(counts, "FEW", 0)
+    expected = [Frames(3)(made(200, seed=i)) for i in range(4)]  # which starts the parent's threads
+    loader = torch.utils.data.DataLoader(_Samples(), num_workers=2, multiprocessing_context="fork")
+    for found, wanted in zip(loader, expected, strict=True):
+        assert torch.equal(found[0], wanted)
 
 
 @pytest.mark.gpu
