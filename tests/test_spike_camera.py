@@ -115,7 +115,7 @@ SIZES = [(120, 3, 7), (280, 5, 8)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("lag", [0, 3, 20])
+@pytest.mark.parametrize("lag", [0, 3, 20, 100])
 @pytest.mark.parametrize(("method", "order"), STABLE)
 def test_stability(size: tuple[int, int, int], lag: int, method: type[sc.FSR], order: int) -> None:
     pixels = scene(*size)

@@ -165,14 +165,18 @@ def test_refractory() -> None:
     assert gaps.min() < 1600  # and no more is lost than must be
 
 
-def test_photoreceptor() -> None:
-    """A step of light arrives as 1 - exp(-2 pi f t), with f by the light."""
+@pytest.mark.parametrize("scale", [1, 255.0])
+def test_photoreceptor(scale: float) -> None:
+    """A step of light arrives as 1 - exp(-2 pi f t), with f by the light; bytes or numbers in [0, 1]."""
     pixels = Pixels(on=0.01, off=0.01, cutoff=30.0)
     camera = ev.VideoToEvents(4, 3, pixels)
-    camera.push(np.full((3, 4), 100, np.uint8), 0)
+    before, after = (np.full((3, 4), v, np.uint8) / scale for v in (100, 200))
+    if scale == 1:
+        before, after = before.astype(np.uint8), after.astype(np.uint8)
+    camera.push(before, 0)
     count = 0
     for k in range(1, 30):
-        count += len(camera.push(np.full((3, 4), 200, np.uint8), 1000 * k))
+        count += len(camera.push(after, 1000 * k))
         arrived = math.log(2) * (1 - math.exp(-2 * math.pi * 30 * (220 / 275) * 1e-3 * k))
         assert count == 12 * math.floor(arrived / 0.01)
 

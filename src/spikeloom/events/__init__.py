@@ -1,6 +1,6 @@
 """Event streams: files, and what is made of them."""
 
-from . import representations, transforms
+from . import representations, spike_camera, transforms
 from .error import EventsError
 from .events import Events, Motion, Triggers, join
 from .files import formats, open, read, write
@@ -38,6 +38,7 @@ __all__ = [
     "read",
     "representations",
     "saccades",
+    "spike_camera",
     "ssim",
     "summary",
     "surface_image",

@@ -27,7 +27,7 @@ SLOTS = 1 << 22  # us between two frames, up to which they are sorted by countin
 class Pixels:
     """How the pixels of an event camera behave; as it stands, ideally.
 
-    `Pixels(mismatch=0.03, leak=0.1, noise=1.0, refractory=500)` is near what a DAVIS346 does in daylight.
+    `Pixels(mismatch=0.03, leak=0.1, noise=1.0, refractory=500)` is ideal in nothing.
 
     Attributes:
         on: threshold of an ON event: a step of log intensity (of intensity in [0, 1], if linear).
@@ -35,7 +35,8 @@ class Pixels:
         mismatch: standard deviation of the thresholds from pixel to pixel, which are at least a tenth of
             `on` and `off`.
         leak: ON events a second that a pixel fires because its reference leaks.
-        noise: events a second that a pixel fires without cause, a Poisson process; half are ON.
+        noise: events a second that a pixel fires without cause, a Poisson process; half are ON. They leave
+            the reference where it is.
         refractory: time after an event in which a pixel cannot fire, us. What crosses a threshold meanwhile
             is lost.
         cutoff: bandwidth of the photoreceptor at full light, Hz; None for no limit. With the light I in
