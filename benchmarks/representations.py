@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for case in _cases(events, eventcv):
             figures[f"{name}: {case.name}"] = _measure(case, table, options)
         table.notes.append(
-            "Median of the rounds. A rival's result is the same: counts exactly, the rest to float32's rounding. "
-            "'-': it has no such thing, or defines it otherwise."
+            "Median of the rounds. A rival's result is the same: counts exactly, the rest to float32's "
+            "rounding. '-': it has no such thing, or defines it otherwise."
         )
         if eventcv is None:
             table.notes.append("eventcv: not installed.")
