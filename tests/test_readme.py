@@ -12,10 +12,13 @@ import torch
 
 
 @pytest.mark.filterwarnings("ignore::spikeloom.SpikeloomWarning")
-def test_python_runs_as_printed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_runs_as_printed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     text = (root / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     torch.manual_seed(0)
     x = torch.randn(6, 3, 2, 16, 16)
     names: dict[str, Any] = {"x": x, "camera": x.split((1, 3, 2)), "file": io.BytesIO()}
@@ -23,6 +26,9 @@ def test_python_runs_as_printed(root: Path, capsys: pytest.CaptureFixture[str]) 
         exec(block, names)
     assert names["y"].shape == (2, 3, 10)
     assert names["out"].shape == names["traces"]["v"].shape == (20, 4, 32)
+    assert names["events"] == names["recording"]
+    assert names["frames"].shape == (10, 2, 34, 34)
+    assert (tmp_path / "digit.html").stat().st_size > 10_000
     assert "numba" in capsys.readouterr().out
 
 
