@@ -154,7 +154,7 @@ def test_convert_names_the_header_entries_that_stay_behind(
     [
         (["convert", "long.npz", "long.npz", "--overwrite"], 2, "is the recording itself"),
         (["convert", "long.npz", "there.npz"], 2, "--overwrite replaces it"),
-        (["convert", "long.npz", "a.npz", "--crop", "30", "0", "20", "10"], 2, "leaves the sensor of 40x30"),
+        (["convert", "long.npz", "a.npz", "--crop", "30", "0", "20", "10"], 1, "beyond the sensor of 40x30"),
         (["convert", "long.npz", "a.nowhere"], 1, "which format?"),
         (["convert", "long.npz", "a.npz", "--to-format", "npy"], 2, "did you mean 'npz'?"),
         (["convert", "long.npz", "nowhere/a.npz"], 1, "No such file or directory"),
