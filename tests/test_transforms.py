@@ -49,6 +49,20 @@ def test_one_seed_one_result(transform: ev.Transform) -> None:
         assert transform(events) == first
 
 
+def test_draws_are_the_same_everywhere() -> None:
+    """Written down once: another NumPy, system or processor draws these, or the docs must say otherwise."""
+    events = of([(10 * i, i % 5, i % 4, i % 2) for i in range(20)], 5, 4)
+    seed = (2024, 1, 7)
+    assert ev.DropEvents(0.7)(events, rng=seed).t[:5].tolist() == [0, 10, 30, 40, 90]
+    assert ev.TimeJitter(30)(events, rng=seed).t[:5].tolist() == [0, 4, 10, 30, 33]
+    assert rows(ev.SpatialJitter(1)(events, rng=seed))[3:5] == [(50, 0, 0, 1), (60, 1, 3, 0)]
+    rng = np.random.Generator(np.random.PCG64(3))
+    drawn = ev.NDA(count=2).draw(events, rng)
+    assert drawn == ev.Compose([ev.Flip("x"), ev.Roll(3, 4), ev.DropBox(0, 0, 5, 4)])
+    assert ev.EventDrop().draw(events, rng) == ev.DropByTime(0.4)
+    assert ev.RandomTimeCrop(50).draw(events, rng) == ev.TimeCrop(88, 138)
+
+
 @EACH
 def test_the_text_tells_every_option(transform: ev.Transform) -> None:
     assert eval(repr(transform), vars(ev)) == transform
