@@ -179,6 +179,16 @@ def test_what_cannot_be_verified_is_refused_unless_accepted(server: Server, tmp_
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
+def test_what_cannot_be_verified_is_not_mixed(server: Server, tmp_path: Path) -> None:
+    """A part that an earlier run, or another address, has left might be of another file."""
+    (tmp_path / "a.bin.part").write_bytes(b"x" * 777)
+    unknown = toy(server.address("never"), server.address("cut"), sha256=None)
+    with pytest.warns(SpikeloomWarning, match="could not be verified"):
+        fetch.download(unknown, tmp_path / "a.bin", verify=False)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked][:3] == [None, None, "bytes=1000000-"]
+
+
 def _fetched(address: str, to: str) -> int:
     return len(fetch.download(toy(address), Path(to)).read_bytes())
 
@@ -350,6 +360,15 @@ def test_a_bomb_is_not_unpacked(
     many = make(tmp_path / ("b.zip" if make is make_zip else "b.tar.gz"), {f"{i}": b"" for i in range(5)})
     with pytest.raises(DataError, match="far more than its size"):
         unpack(many, tmp_path / "to")
+
+
+def test_two_members_of_one_name(tmp_path: Path) -> None:
+    for names in (("in/a", "in/a"), ("in", "in/a")):
+        with tarfile.open(tmp_path / "a.tar", "w") as file:
+            for name in names:
+                file.addfile(tarfile.TarInfo(name))
+        with pytest.raises(DataError, match="two members"):
+            unpack(tmp_path / "a.tar", tmp_path / "to")
 
 
 def test_damaged_archives(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Listed(Stored):
 
     def __init__(self, samples: Sequence[tuple[Any, Any]]) -> None:
         super().__init__(load("digits").info, "train")
-        self.samples, self.identity = samples, "listed"
+        self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -58,7 +58,7 @@ class Adapted(Stored):
         super().__init__(info, split)
 
     @property
-    def identity(self) -> str:  # type: ignore[override]
+    def identity(self) -> str:
         """The name, split and version that were given."""
         if self._version is None:
             raise DataError(

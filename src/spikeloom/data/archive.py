@@ -133,14 +133,7 @@ class Zip(Tree):
             )
         try:
             return archive.read(name)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+        except (*_DAMAGE, OSError) as error:
             raise DataError(
                 f"{self.root}: {name} cannot be unpacked ({error}); get the archive again"
             ) from error
@@ -150,9 +143,8 @@ class Zip(Tree):
         """Lend the path of a copy, which is gone afterwards; its name ends as the member's does."""
         content = self.read(name)
         folder = MEMORY if len(content) < SMALL and os.access(MEMORY, os.W_OK) else None
-        handle, copy = tempfile.mkstemp(
-            prefix="spikeloom-", suffix=f"-{PurePosixPath(name).name}", dir=folder
-        )
+        suffix = f"-{PurePosixPath(name).name[-100:]}"
+        handle, copy = tempfile.mkstemp(prefix="spikeloom-", suffix=suffix, dir=folder)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -229,11 +221,14 @@ def _write(root: Path, name: str, size: int, source: Any, archive: Path) -> None
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
         raise DataError(f"{archive}: its member {name!r} points outside; it is not unpacked")
     path = root.joinpath(*parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as out:
-        while size > 0 and (chunk := _next(source, size, archive)):
-            out.write(chunk)
-            size -= len(chunk)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as out:
+            while size > 0 and (chunk := _next(source, size, archive)):
+                out.write(chunk)
+                size -= len(chunk)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{archive}: it has two members {name!r}; get it again") from error
     if size:
         raise DataError(f"{archive}: its member {name!r} is cut off; get the archive again")
 

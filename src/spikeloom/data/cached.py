@@ -52,12 +52,16 @@ class Cached(Samples):
                 "comes before it: Transformed(Cached(data, fixed), random)"
             )
         self.info, self.split, self.classes = data.info, data.split, data.classes
-        self.identity = self.data.identity
         text = f"layout {LAYOUT}\ncode {code_version()}\n{self.identity}"
         self.folder = samples_dir() / self.name / hashlib.sha256(text.encode()).hexdigest()[:32]
         self._budget = _Budget(limit)
         if not (self.folder / "about.txt").exists():
             write_whole(self.folder / "about.txt", text.encode())
+
+    @property
+    def identity(self) -> str:
+        """The identity of the transformed samples."""
+        return self.data.identity
 
     def __len__(self) -> int:
         return len(self.data)

@@ -65,6 +65,8 @@ def download(file: File, to: Path, verify: bool = True) -> Path:
         part = to.with_name(f"{to.name}.part")
         failures = []
         for address in file.addresses:
+            if file.checksum is None:  # nothing would tell a part of one file from a part of another
+                part.unlink(missing_ok=True)
             try:
                 _fetch(address, part, file)
             except (OSError, http.client.HTTPException, _Broken, DataError, ValueError) as error:
@@ -109,11 +111,8 @@ def _transfer(address: str, part: Path, start: int, file: File) -> None:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and start:  # nothing follows: it is whole already, or not of this file
-            if file.size == start or file.checksum is not None:
-                return
-            part.unlink()
-            raise _Broken("what was there is not of this file") from error
+        if error.code == 416 and start:  # nothing follows: it is whole, or its checksum will differ
+            return
         raise
     with response:
         resumed = response.status == 206
@@ -158,4 +157,5 @@ def _progress() -> Progress:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(file=sys.stderr), transient=True)
+    console = Console(file=sys.stderr)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

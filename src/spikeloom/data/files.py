@@ -42,13 +42,11 @@ class Files:
         fetch: download what is not on this machine.
         verify: compare with the published checksums, and download nothing that has none.
 
-    Attributes:
-        used: what was asked for, each with what tells its content from another's.
     """
 
     def __init__(self, info: Info, *, fetch: bool = True, verify: bool = True) -> None:
         self.info, self._fetch, self._verify = info, fetch, verify
-        self.used: dict[str, str] = {}
+        self._used: dict[str, Path] = {}
 
     def has(self, name: str) -> bool:
         """Tell whether a file is on this machine."""
@@ -66,7 +64,7 @@ class Files:
             path = self.get(file)
         elif self._is_packed(path, file) and self._verify:
             check(path, file)
-        self.used[name] = self._content(path, file)
+        self._used[name] = path
         return path
 
     def tree(self, name: str) -> Tree:
@@ -91,6 +89,10 @@ class Files:
         to = cache_dir() / "unpacked" / digest(path, "sha256")[:32]
         unpack(path, to)
         return to
+
+    def contents(self) -> dict[str, str]:
+        """Return what was asked for, each with what tells its content from another's."""
+        return {name: self._content(path, self._named(name)) for name, path in sorted(self._used.items())}
 
     def get(self, file: File) -> Path:
         """Download a file that is not on this machine.

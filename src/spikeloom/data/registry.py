@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import json
 import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -75,6 +74,5 @@ def open_set(name: str, split: str, files: Files, options: dict[str, Any], parti
             f"{name}, {split}: {len(data):,} samples are here, and {published:,} are published; get the "
             "rest, or take these alone with partial=True"
         )
-    what = {"name": name, "split": split, "options": options, "files": files.used}
-    data.identity = json.dumps(what, sort_keys=True, default=repr)
+    data.made_from(files, options)
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from torch.utils.data import Dataset
 
 from ..events.transforms import Transform
 from .describe import describe
+from .error import DataError
+from .files import Files
 from .info import Info
 
 
@@ -82,13 +85,16 @@ class Samples(Dataset[tuple[Any, Any]], abc.ABC):
         info: the data set.
         split: which part of it.
         classes: the name of each label.
-        identity: tells these samples from all others, also from those of other files under the same name.
     """
 
     info: Info
     split: str
     classes: tuple[str, ...]
-    identity: str
+
+    @property
+    @abc.abstractmethod
+    def identity(self) -> str:
+        """What tells these samples from all others, also from those of other files under the same name."""
 
     @property
     def name(self) -> str:
@@ -129,6 +135,20 @@ class Stored(Samples):
 
     def __init__(self, info: Info, split: str) -> None:
         self.info, self.split, self.classes = info, split, info.classes
+        self._files: Files | None = None
+        self._options: dict[str, Any] = {}
+
+    def made_from(self, files: Files, options: dict[str, Any]) -> None:
+        """Say what the samples were made from."""
+        self._files, self._options = files, options
+
+    @property
+    def identity(self) -> str:
+        """The name, split and options, and what tells the files from others."""
+        if self._files is None:
+            raise DataError(f"{self.name}: nobody said what these samples are made from, so none can be kept")
+        what = {"name": self.name, "split": self.split, "options": self._options}
+        return json.dumps({**what, "files": self._files.contents()}, sort_keys=True, default=repr)
 
     @abc.abstractmethod
     def item(self, index: int) -> tuple[Any, Any]:
@@ -153,7 +173,7 @@ class Transformed(Samples):
         self.info, self.split, self.classes = data.info, data.split, data.classes
 
     @property
-    def identity(self) -> str:  # type: ignore[override]
+    def identity(self) -> str:
         """The identity of the samples before, and what the transform is."""
         return f"{self.data.identity}\n{describe(self.transform)}"
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..archive import Folder
 from ..error import DataError
 from ..files import Files
 from ..info import File, Info
@@ -46,13 +45,15 @@ class EsImageNet(Stored):
         super().__init__(info, split)
         root, part = files.path("es_imagenet/"), _FOLDERS[split]
         inner = root / "ES-imagenet-0.18"
-        self._tree = Folder(inner if inner.is_dir() else root)
-        listed = f"{part}label.txt"
+        self._root = inner if inner.is_dir() else root
+        listed = self._root / f"{part}label.txt"
+        if not listed.is_file():
+            raise DataError(f"{listed} is missing; the data set is not whole: get it again")
         self._rows: list[tuple[str, int, int, int]] = []
-        for line in self._tree.read(listed).decode().splitlines():
+        for line in listed.read_text().splitlines():
             words = line.split()
             if len(words) != 4 or not all(word.isdigit() for word in words[1:]):
-                raise DataError(f"{root}: {listed} has {line!r}, not a file, a class, a height and a width")
+                raise DataError(f"{listed}: it has {line!r}, not a file, a class, a height and a width")
             name = PurePosixPath(part) / PurePosixPath(words[0]).with_suffix(".npz")
             label, height, width = (int(word) for word in words[1:])
             self._rows.append((name.as_posix(), label, height, width))
@@ -65,7 +66,7 @@ class EsImageNet(Stored):
         name, label, height, width = self._rows[index]
         frames = np.zeros((_STEPS, 2, _SIDE, _SIDE), np.uint8)
         try:
-            with self._tree.path(name) as path, np.load(path, allow_pickle=False) as found:
+            with np.load(self._root / name, allow_pickle=False) as found:
                 for channel, key in enumerate(("neg", "pos")):
                     row, column, step = found[key].astype(np.int64).reshape(-1, 3).T
                     if step.size and (step.min() < 1 or step.max() > _STEPS):
