@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..compiled import kernel
 from ..error import EventsError
 
-_I4, _U4, _U2 = struct.Struct("<i"), struct.Struct("<I"), struct.Struct("<H")
+_U4 = struct.Struct("<I")
 _HEAD = struct.Struct("<II4sHHHHiI")  # size; root; letters; its vtable; the root; where its vector is
 _START = _HEAD.size + 4  # of a vector's elements
 
@@ -39,31 +39,21 @@ class Message:
         self.bytes = np.frombuffer(data, np.uint8)
         if len(data) < 12 or data[8:12] != letters:
             raise EventsError(f"{where}: {letters.decode()} is expected, found is {data[8:12]!r}")
-        if self._number(0, _U4) > len(data) - 4:
+        size, root = struct.unpack_from("<II", data)
+        if size > len(data) - 4:
             raise EventsError(f"{where}: its {letters.decode()} message is cut off")
-        self.root = 4 + self._number(4, _U4)
+        self.root: int = 4 + root
 
     def _broken(self) -> EventsError:
         return EventsError(f"{self.where}: an offset points out of a message; the file is damaged")
 
-    def _number(self, at: int, kind: struct.Struct) -> int:
-        if not 0 <= at <= len(self.data) - kind.size:
-            raise self._broken()
-        value: int = kind.unpack_from(self.data, at)[0]
-        return value
-
-    def _place(self, table: int, index: int) -> int:
-        """Return where a field is, 0 if it is not there."""
-        vtable = table - self._number(table, _I4)
-        if 4 + 2 * index + 2 > self._number(vtable, _U2):
-            return 0
-        offset = self._number(vtable + 4 + 2 * index, _U2)
-        return table + offset if offset else 0
-
     def number(self, index: int, kind: str, default: int) -> int:
         """Return a number of the root table, of a type that `struct` calls `kind`."""
-        place = self._place(self.root, index)
-        return self._number(place, struct.Struct(kind)) if place else default
+        place = _place(self.bytes, self.root, index, struct.calcsize(kind))
+        if place < 0:
+            raise self._broken()
+        value: int = struct.unpack_from(kind, self.data, place)[0] if place else default
+        return value
 
     def vector(self, index: int, size: int) -> tuple[int, int]:
         """Return where the elements of a vector of the root table begin, and how many there are."""
@@ -97,24 +87,31 @@ def _layout(kind: np.dtype[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 @kernel
-def _vector(data: Any, table: int, index: int, size: int) -> tuple[Any, Any]:
-    """Return where a vector's elements begin and how many it has; (0, -1) if it is not within the data."""
+def _place(data: Any, table: int, index: int, size: int) -> Any:
+    """Return where a table's field is, 0 if it is not there, -1 if it would not be within the data."""
     end, slot = len(data), 4 + 2 * index
     if table + 4 > end:
-        return 0, -1
-    vtable = table - _signed(_little(data, table, 4))
+        return -1
+    back = _little(data, table, 4)
+    vtable = table - (back - (back >> 31 << 32))  # signed
     if vtable < 0 or vtable + 2 > end:
-        return 0, -1
+        return -1
     if slot + 2 > _little(data, vtable, 2):
-        return 0, 0
+        return 0
     if vtable + slot + 2 > end:
-        return 0, -1
-    place = _little(data, vtable + slot, 2)
-    if place == 0:
-        return 0, 0
-    place += table
-    if place + 4 > end:
-        return 0, -1
+        return -1
+    offset = _little(data, vtable + slot, 2)
+    if offset == 0:
+        return 0
+    return table + offset if table + offset + size <= end else -1
+
+
+@kernel
+def _vector(data: Any, table: int, index: int, size: int) -> tuple[Any, Any]:
+    """Return where a vector's elements begin and how many it has; (0, -1) if it is not within the data."""
+    end, place = len(data), _place(data, table, index, 4)
+    if place <= 0:
+        return 0, place
     at = place + _little(data, place, 4)
     if at + 4 > end:
         return 0, -1
@@ -127,28 +124,15 @@ def _vector(data: Any, table: int, index: int, size: int) -> tuple[Any, Any]:
 @kernel
 def _tables(data: Any, at: int, count: int, places: Any, sizes: Any, out: Any) -> bool:
     """Copy the fields of tables, the offsets of which begin at `at`; tell whether all are within the data."""
-    end = len(data)
     for i in range(count):
         table = at + 4 * i + _little(data, at + 4 * i, 4)
-        if table + 4 > end:
-            return False
-        vtable = table - _signed(_little(data, table, 4))
-        if vtable < 0 or vtable + 2 > end:
-            return False
-        length = _little(data, vtable, 2)
         for k in range(len(places)):
-            slot = 4 + 2 * k
-            if slot + 2 > length:
-                break
-            if vtable + slot + 2 > end:
+            place = _place(data, table, k, sizes[k])
+            if place < 0:
                 return False
-            offset = _little(data, vtable + slot, 2)
-            if offset == 0:
-                continue
-            if table + offset + sizes[k] > end:
-                return False
-            for byte in range(sizes[k]):
-                out[i, places[k] + byte] = data[table + offset + byte]
+            if place:
+                for byte in range(sizes[k]):
+                    out[i, places[k] + byte] = data[place + byte]
     return True
 
 
@@ -159,12 +143,6 @@ def _little(data: Any, at: int, size: int) -> Any:
     for k in range(size):
         number |= np.int64(data[at + k]) << 8 * k
     return number
-
-
-@kernel
-def _signed(number: Any) -> Any:
-    """Return 32 bits as a signed number."""
-    return number - (number >> 31 << 32)
 
 
 def structs(letters: bytes, elements: NDArray[Any]) -> bytes:
