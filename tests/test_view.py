@@ -46,9 +46,8 @@ def drawn(e: Events, at: int, window: int, mode: str, palette: str, theme: str) 
                     e.t[here].max(),
                 )
     numbers = sorted(n for n, *_ in counts.values())
-    full = max(
-        4, min((f for f in range(1, 1000) if sum(n > f for n in numbers) <= len(numbers) / 100), default=4)
-    )
+    enough = (f for f in range(1000) if sum(n > f for n in numbers) <= len(numbers) / 100)
+    full = max(2, next(enough))
     image = np.empty((e.height, e.width, 3), np.uint8)
     image[:] = ground
     for (row, column), (n, m, p, t) in counts.items():

@@ -21,7 +21,7 @@ MODES = {
     "counts": "how many events each pixel had, mixed from both colours",
     "decay": "the last event of each pixel, fading as it grows old",
 }
-_FULL = 4  # counts: fewest events of a pixel that are drawn in full colour
+_FULL = 2  # counts: fewest events of a pixel that are drawn in full colour
 _BINS = 1 << 12  # counts: what they are told apart up to, when the full colour is sought
 _FADED = 3.0  # decay: an event as old as the window has faded to exp(-3) = 5 %
 
@@ -43,7 +43,7 @@ def picture(
     * `polarity`: the colour of the pixel's last event; opacity 1.
     * `counts`: n events, m of them ON: the colour `off + m/n (on - off)`; the opacity is
       `min(1, log(1 + n) / log(1 + full))`, where at most 1 % of the pixels with events have more than `full`
-      of them, and full >= 4.
+      of them, and full >= 2.
     * `decay`: the colour of the pixel's last event; opacity `exp(-3 (at - t) / window)`.
 
     Arguments:

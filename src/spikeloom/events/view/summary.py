@@ -153,12 +153,12 @@ def summary(source: Source) -> Summary:
 def window_of(found: Summary) -> int:
     """Return a time, us, in which there is something to see: by default pictures and movies are of so long.
 
-    Events for one pixel in fifty, but 1/50 to 1/4 of the recording, and 33 ms at most; 1, 2 or 5 times a
+    Events for one pixel in 25, but 1/50 to 1/4 of the recording, and 33 ms at most; 1, 2 or 5 times a
     power of ten.
     """
     if not found.duration or found.rate is None:
         return 1
-    wanted = found.width * found.height / 50 / found.rate * 1e6
+    wanted = found.width * found.height / 25 / found.rate * 1e6
     length = max(1.0, min(33_000.0, found.duration / 4, max(wanted, found.duration / 50)))
     power = 10 ** int(np.floor(np.log10(length)))
     return int(power * max(lead for lead in (1, 2, 5) if power * lead <= length))

@@ -1,6 +1,6 @@
 // One window of events as a picture: what `picture` in raster.py draws, to the last grey level.
 
-const FULL = 4, BINS = 1 << 12, FADED = 3;
+const FULL = 2, BINS = 1 << 12, FADED = 3;
 
 class Frame {
   constructor(events, canvas) {
