@@ -292,6 +292,34 @@ def test_cut_off_or_mutated_files(tmp_path: Path) -> None:
         assert len(found) <= 16384
 
 
+def test_a_damaged_heap_of_texts_is_found_before_hdf5_walks_it(tmp_path: Path) -> None:
+    """HDF5 itself would not come back from it."""
+    path = tmp_path / "a.hdf5"
+    events.write(path, made(300))
+    whole = bytearray(path.read_bytes())
+    heap = whole.find(b"GCOL")
+    assert int.from_bytes(whole[heap + 16 : heap + 18], "little") == 1  # the first text
+    for size in (50, 1 << 40):
+        whole[heap + 24 : heap + 32] = size.to_bytes(8, "little")
+        path.write_bytes(whole)
+        with pytest.raises(EventsError, match="a heap of texts"):
+            events.read(path)
+
+
+def test_attributes_of_other_kinds_are_left_alone(tmp_path: Path) -> None:
+    path, wanted = tmp_path / "a.hdf5", made(30)
+    events.write(path, wanted)
+    with h5py.File(path, "r+") as file:
+        file.attrs["table"] = np.zeros(3, EVENT)
+        lists = file.attrs.get_id("table").get_space()
+        h5py.h5a.create(file.id, b"lists", h5py.h5t.vlen_create(h5py.h5t.NATIVE_INT32), lists)
+        file.attrs["serial"] = np.bytes_(b"0001")
+    recording = events.open(path)
+    assert recording.read() == wanted
+    assert set(recording.metadata) == {"version", "format", "geometry", "events", "serial"}
+    assert recording.metadata["serial"] == "0001"
+
+
 def test_an_hdf5_file_of_something_else(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["spikes/times"] = np.zeros(3)

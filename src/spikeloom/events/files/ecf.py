@@ -77,7 +77,7 @@ def decode(data: Any, n: int, packing: int, t: Any, x: Any, y: Any, p: Any) -> A
             y[i], x[i], p[i] = (v >> 12) & 2047, (v >> 1) & 2047, v & 1
         at += (n + 3) // 4 * 12
     else:
-        at, problem = _rows(data, at, n, y)
+        at, problem = _runs(data, at, n, 2, 5, y)
         if problem:
             return problem, at
         if packing == XP:
@@ -99,7 +99,7 @@ def decode(data: Any, n: int, packing: int, t: Any, x: Any, y: Any, p: Any) -> A
             at, problem = _columns(data, at, n, x)
             if problem:
                 return problem, at
-            at, problem = _polarities(data, at, n, p)
+            at, problem = _runs(data, at, n, 1, 7, p)
             if problem:
                 return problem, at
     if at != len(data):
@@ -146,24 +146,24 @@ def _times(data: Any, at: Any, now: Any, n: int, t: Any) -> Any:
 
 
 @kernel
-def _rows(data: Any, at: int, n: int, y: Any) -> Any:
-    """Decode `y << 5 | run` of u16."""
-    i = 0
+def _runs(data: Any, at: Any, n: int, size: int, bits: int, values: Any) -> Any:
+    """Decode `value << bits | run` of `size` bytes, 1 or 2."""
+    i, all_set = 0, (1 << bits) - 1
     while i < n:
-        if at + 2 > len(data):
+        if at + size > len(data):
             return at, CUT
-        v = _word(data, at)
-        at += 2
-        row, run = v >> 5, v & 31
-        if run == 31:
+        v = _byte(data, at) if size == 1 else _word(data, at)
+        at += size
+        run = v & all_set
+        if run == all_set:
             if at + 2 > len(data):
                 return at, CUT
             run = _word(data, at)
             at += 2
         if run > n - i:
-            return at - 2, RUN
+            return at - size, RUN
         for j in range(i, i + run):
-            y[j] = row
+            values[j] = v >> bits
         i += run
     return at, FINE
 
@@ -190,29 +190,6 @@ def _columns(data: Any, at: int, n: int, x: Any) -> Any:
                     if i < n and (v >> (4 - j)) & 1:
                         x[i] = column + 1 + j
                         i += 1
-    return at, FINE
-
-
-@kernel
-def _polarities(data: Any, at: int, n: int, p: Any) -> Any:
-    """Decode `p << 7 | run` of bytes."""
-    i = 0
-    while i < n:
-        if at >= len(data):
-            return at, CUT
-        v = _byte(data, at)
-        at += 1
-        run = v & 127
-        if run == 127:
-            if at + 2 > len(data):
-                return at, CUT
-            run = _word(data, at)
-            at += 2
-        if run > n - i:
-            return at - 1, RUN
-        for j in range(i, i + run):
-            p[j] = v >> 7
-        i += run
     return at, FINE
 
 

@@ -39,11 +39,11 @@ def _encode(t: Any, x: Any, y: Any, p: Any, out: Any) -> int:
     at = _times(t, out, at)
     if packing == YXP:
         return _packed_yxp(x, y, p, out, at)
-    at = _rows(y, out, at)
+    at = _runs(y, out, at, 2, 5)
     if packing == XP:
         return _packed_xp(x, p, out, at)
     at = _columns(x, out, at)
-    return _polarities(p, out, at)
+    return _runs(p, out, at, 1, 7)
 
 
 @kernel
@@ -113,12 +113,13 @@ def _times(t: Any, out: Any, at: int) -> int:
 
 
 @kernel
-def _rows(y: Any, out: Any, at: int) -> int:
-    i = 0
-    while i < len(y):
-        run = _run(y, i)
-        at = _put(out, at, np.int64(y[i]) << 5 | min(run, 31), 2)
-        if run >= 31:
+def _runs(values: Any, out: Any, at: int, size: int, bits: int) -> int:
+    """Write `value << bits | run` of `size` bytes, and 2 more where the run fills its bits."""
+    i, all_set = 0, (1 << bits) - 1
+    while i < len(values):
+        run = _run(values, i)
+        at = _put(out, at, np.int64(values[i]) << bits | min(run, all_set), size)
+        if run >= all_set:
             at = _put(out, at, run, 2)
         i += run
     return at
@@ -131,18 +132,6 @@ def _columns(x: Any, out: Any, at: int) -> int:
         column = np.int64(x[i])
         mask, i = _mask(x, i)
         at = _put(out, at, column << 5 | mask, 2)
-    return at
-
-
-@kernel
-def _polarities(p: Any, out: Any, at: int) -> int:
-    i = 0
-    while i < len(p):
-        run = _run(p, i)
-        at = _put(out, at, np.int64(p[i]) << 7 | min(run, 127), 1)
-        if run >= 127:
-            at = _put(out, at, run, 2)
-        i += run
     return at
 
 

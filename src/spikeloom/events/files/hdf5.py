@@ -189,8 +189,9 @@ def _size(path: Path, file: Any, group: str) -> tuple[int, int] | None:
     """Return (width, height) as attributes, data sets beside the columns, or M3ED's calibration say it."""
     found = set()
     for place in (file, file[group]):
-        if "width" in place.attrs and "height" in place.attrs:
-            found.add(tuple(np.asarray(place.attrs[side]).item() for side in ("width", "height")))
+        sides = [hdf5.attribute(place, side) for side in ("width", "height")]
+        if None not in sides:
+            found.add(tuple(np.asarray(side).item() for side in sides))
     if f"{group}/width" in file and f"{group}/height" in file:
         found.add(tuple(np.asarray(file[f"{group}/{side}"][()]).item() for side in ("width", "height")))
     if f"{group}/calib/resolution" in file:

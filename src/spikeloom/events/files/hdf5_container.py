@@ -10,7 +10,10 @@ from typing import Any
 from ..error import EventsError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"
+ENDS = 1 << 22  # bytes of a file's beginning, and of its end
 ROWS = 1 << 16  # events read at a time, if the file's chunks are not longer
+SMALL = 1 << 12  # bytes of an attribute
 LARGEST = 1 << 28  # bytes of a chunk, unpacked
 
 # HDF5's own filters: deflate, shuffle, Fletcher's checksum, szip, n-bit, scale-offset; all others are plugins
@@ -39,6 +42,7 @@ def opened(path: Path) -> Iterator[Any]:
         EventsError: h5py is not installed, or the file is damaged.
     """
     h5py = library(path)
+    _must_end(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -48,6 +52,33 @@ def opened(path: Path) -> Iterator[Any]:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, UnicodeError) as error:
         raise EventsError(f"{path}: the HDF5 file is damaged, cut off or of another kind: {error}") from error
+
+
+def _must_end(path: Path) -> None:
+    """Refuse a damaged heap of texts, on which HDF5 itself would walk in place for ever.
+
+    A heap is `GCOL`, 1, 0, 0, 0, its size, and objects: a number, 6 bytes, a size; number 0 is what is free.
+    Looked for where files have them, at both ends.
+    """
+    with path.open("rb") as file:
+        total = file.seek(0, 2)
+        for start in sorted({0, max(0, total - ENDS)}):
+            file.seek(start)
+            data = file.read(ENDS)
+            heap = data.find(_HEAP)
+            while heap >= 0:
+                size = int.from_bytes(data[heap + 8 : heap + 16], "little")
+                at, stop = heap + 16, min(heap + size, len(data))
+                while at + 16 <= stop:
+                    taken = int.from_bytes(data[at + 8 : at + 16], "little")
+                    if data[at : at + 2] != b"\0\0":
+                        taken = 16 + (taken + 7) // 8 * 8
+                    if taken < 16 or at + taken > heap + size:
+                        raise EventsError(
+                            f"{path}: the HDF5 file is damaged at byte {start + at}: a heap of texts"
+                        )
+                    at += taken
+                heap = data.find(_HEAP, heap + 1)
 
 
 def has(path: Path, *names: str) -> bool:
@@ -147,12 +178,28 @@ def steps(data: Any, rows: int = ROWS) -> Iterator[slice]:
         yield slice(first, min(first + rows, data.shape[0]))
 
 
+def attribute(place: Any, name: str) -> Any:
+    """Return an attribute that is a text or a few numbers; None if there is none, or it is anything else.
+
+    HDF5 crashes on some damaged attributes of other types.
+    """
+    import h5py
+
+    if name not in place.attrs:
+        return None
+    found = h5py.h5a.open(place.id, name.encode())
+    kind = found.get_type()
+    plain = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+    if kind.get_class() not in plain or found.get_storage_size() > SMALL or len(found.shape) > 1:
+        return None
+    value = place.attrs[name]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
 def texts(file: Any) -> dict[str, str]:
     """Return a file's attributes as text."""
-    found = {}
-    for key, value in file.attrs.items():
-        found[str(key)] = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return found
+    values = {name: attribute(file, name) for name in file.attrs if isinstance(name, str)}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def contents(file: Any) -> str:
