@@ -125,7 +125,10 @@ def test_a_fresh_sample_can_be_written_to() -> None:
     assert array.sum() == tensor.sum() == 3
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, np.array([object()]), 1j, Scale()])
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, np.array([object()]), 1j, Scale(), torch.eye(2).to_sparse(), torch.ones(1) * 1j],
+)
 def test_what_cannot_be_kept_is_refused(value: Any) -> None:
     with pytest.raises(DataError, match="cannot be kept"):
         pack((value,))

@@ -28,6 +28,7 @@ from spikeloom.data import (
 from spikeloom.data.kinds import Audio, Graph
 from spikeloom.data.samples import Stored
 from spikeloom.events import Events
+from spikeloom.events.representations import Frames, SparseFrames, VoxelGrid
 from spikeloom.events.transforms import Compose, DropEvents, Flip, TimeJitter
 
 
@@ -87,6 +88,24 @@ def test_images_and_frames() -> None:
     assert batch.x[:, 1].eq(1).all()
     assert collate(frames, time=False).x.shape == (3, 6, 2, 4, 5)
     assert collate(images, time=True).x.shape == (3, 2, 4, 5)
+
+
+def test_representations_of_events() -> None:
+    recordings = [some_events(40, i) for i in range(3)]
+    samples = Listed([(events, i) for i, events in enumerate(recordings)])
+    for made in (Frames(T=5), Compose([Flip("x"), VoxelGrid(T=4)])):
+        (batch,) = loader(Transformed(samples, made), 3)
+        assert torch.equal(batch.x, torch.stack([made(events) for events in recordings], 1))
+        assert batch.x.shape[1:2] == (3,)
+    (sparse,) = loader(Transformed(samples, SparseFrames(T=5)), 3)
+    assert torch.equal(sparse.x.to_dense(), next(iter(loader(Transformed(samples, Frames(T=5)), 3))).x)
+    uneven = [(Frames(number=n)(recordings[0]), 0) for n in (10, 15)]
+    batch = collate(uneven)
+    assert batch.lengths is not None
+    assert batch.lengths.tolist() == [4, 3]
+    assert batch.x.sum((0, 2, 3, 4)).tolist() == [40, 40]
+    with pytest.raises(DataError, match="sparse sequences of different lengths"):
+        collate([(frames.to_sparse(), 0) for frames, _ in uneven])
 
 
 def test_sequences_of_different_lengths() -> None:
@@ -215,6 +234,17 @@ def test_an_epoch_shows_each_sample_once_and_can_be_gone_back_to() -> None:
     assert all(torch.equal(x, x2) for (x, _), (x2, _) in zip(second, again, strict=True))
     in_order = epochs(loader(plain, 64), 1)[0]
     assert torch.equal(torch.cat([y for _, y in in_order]), torch.tensor([y for _, y in plain]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_that_is_left_early_changes_no_later_one(workers: int) -> None:
+    data = Transformed(load("digits", "test"), Noise())
+    wanted = epochs(loader(data, 90, shuffle=True, seed=2))[1]
+    batches = loader(data, 90, shuffle=True, seed=2, workers=workers)
+    next(iter(batches))
+    found = epochs(batches, 1)[0]
+    assert len(found) == 4
+    assert all(torch.equal(x, x2) for (x, _), (x2, _) in zip(wanted, found, strict=True))
 
 
 def test_augmentation_depends_on_the_sample_not_on_its_place() -> None:

@@ -201,6 +201,12 @@ def _sequences(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             f"sequences whose steps have shapes {', '.join(map(str, sorted(rest)))} make no batch"
         )
     lengths = torch.tensor([len(sample) for sample in samples])
+    if samples[0].layout is not torch.strided:  # sparse frames; there is no padding them
+        if len(set(lengths.tolist())) > 1:
+            raise DataError(
+                "sparse sequences of different lengths make no batch; give them one number of steps"
+            )
+        return torch.stack(list(samples), 1), lengths
     batch = samples[0].new_zeros(int(lengths.max()), len(samples), *rest.pop())
     for b, sample in enumerate(samples):
         batch[: len(sample), b] = sample

@@ -75,7 +75,7 @@ def _take_apart(value: Any, arrays: Arrays) -> Any:
     """Return the value's structure, as JSON can hold it; its arrays go to `arrays`, by number."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_complex():
         held = value.detach().cpu().contiguous()
         if held.dtype == torch.bfloat16:
             return {"bfloat16": _keep(held.view(torch.int16).numpy(), arrays)}
