@@ -122,8 +122,15 @@ def test_what_is_refused(path: Path, header: str, message: str) -> None:
 def test_a_header_that_is_cut_off(path: Path) -> None:
     with pytest.raises(EventsError, match="its header is cut off, in the line '% geometry 12'"):
         open_(path, "% evt 3.0\n% geometry 12", b"")
-    with pytest.raises(EventsError, match="cut off"):
+    with pytest.raises(EventsError, match="its header does not end within 65536 bytes"):
         open_(path, "% evt 3.0\n" + "% key value\n" * 10_000, b"")
+
+
+def test_a_header_of_any_length_and_nothing_else(path: Path) -> None:
+    for length in (0, 1, 4096 - 30, 4096 - 29, 4096 - 28, 10_000):
+        header = "% evt 3.0\n% geometry 9x9\n% k" + " " * length + "\n"
+        assert len(open_(path, header, b"").read()) == 0
+        assert open_(path, header, bytes.fromhex("0180 0560 0300 0428")).read().x.tolist() == [4]
 
 
 def test_content_may_begin_with_a_percent_sign(path: Path) -> None:

@@ -70,7 +70,7 @@ class Dat(Format):
 
     def sniff(self, path: Path, head: bytes) -> bool:
         """Tell by the header's line that says what the file holds."""
-        return head.startswith(b"%") and is_dat(path)
+        return head.startswith(b"%") and is_dat(read_header(path, head))
 
     def open(self, path: Path, given: Given) -> Source:
         """Read the header, and the two bytes behind it that say what an event is."""

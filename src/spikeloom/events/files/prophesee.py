@@ -29,6 +29,7 @@ _ENCODINGS = {
 RESERVED = (
     "the word {word} has a type that is reserved: the file is damaged here, or of another format: format="
 )
+_TEXT = bytes(range(32, 127)) + b"\t\r"
 # what a header may say but once
 _UNIQUE = ("evt", "format", "geometry", "endianness", "system_ID", "Version", "Width", "Height")
 # keys that only the header of a RAW file has
@@ -65,44 +66,57 @@ class Header:
     length: int
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, head: bytes = b"") -> Header:
     """Read the lines that begin with `%`, up to `% end` or to what is no text.
+
+    Arguments:
+        path: the file.
+        head: its first 4 KiB, if they were read: mostly the header ends there.
 
     Raises:
         EventsError: it is cut off, or longer than 64 KiB.
     """
-    with open(path, "rb") as file:
-        head = file.read(LIMIT)
+    header = _parse(path, head, whole=False)
+    if header is None:
+        with open(path, "rb") as file:
+            content = file.read(LIMIT)
+        header = _parse(path, content, whole=len(content) < LIMIT)
+        if header is None and len(content) == LIMIT:
+            raise EventsError(f"{path}: its header does not end within {LIMIT} bytes")
+        if header is None:
+            last = content[content.rfind(b"\n") + 1 :][:60].decode()
+            raise EventsError(f"{path}: its header is cut off, in the line {last!r}")
+    return header
+
+
+def _parse(path: Path, head: bytes, whole: bool) -> Header | None:
+    """Return the header, None if it does not end in `head`, or, if that is the whole file, within a line."""
     lines: list[str] = []
     metadata: dict[str, str] = {}
     at = 0
     while head[at : at + 1] == b"%":
         end = head.find(b"\n", at)
         line = head[at : end if end >= 0 else len(head)]
-        if not _is_text(line):  # the content begins with this byte
+        if line.translate(None, _TEXT):  # the content begins with this byte
             break
         if end < 0:
-            raise EventsError(f"{path}: its header is cut off, in the line {line[:60].decode()!r}")
+            return None
         at = end + 1
         text = line.decode().strip("%\t\r ")
         if text == "end":
-            break
+            return Header(lines, metadata, at)
         lines.append(text)
         key, value = text.partition(" ")[::2]
         if metadata.setdefault(key, value.strip()) != value.strip() and key in _UNIQUE:
             raise EventsError(
                 f"{path}: its header contradicts itself: {key} is {metadata[key]!r} and {value.strip()!r}"
             )
-    return Header(lines, metadata, at)
+    return Header(lines, metadata, at) if at < len(head) or whole else None
 
 
-def _is_text(line: bytes) -> bool:
-    return all(32 <= byte < 127 or byte in b"\t\r" for byte in line)
-
-
-def is_dat(path: Path) -> bool:
-    """Tell by the header's line that says what the file holds whether it is a DAT file."""
-    return any(line.startswith("Data file containing") for line in read_header(path).lines)
+def is_dat(header: Header) -> bool:
+    """Tell by the line that says what the file holds whether it is a DAT file."""
+    return any(line.startswith("Data file containing") for line in header.lines)
 
 
 @dataclass(frozen=True)
@@ -124,13 +138,13 @@ class RawHeader:
     length: int
 
 
-def raw_header(path: Path) -> RawHeader:
+def raw_header(path: Path, header: Header | None = None) -> RawHeader:
     """Read the header of a RAW file.
 
     Raises:
         EventsError: it is cut off, or says two things of one.
     """
-    header = read_header(path)
+    header = header or read_header(path)
     metadata = dict(header.metadata)
     kind, *options = metadata.get("format", "").split(";")
     fields = dict(option.partition("=")[::2] for option in options)
@@ -207,9 +221,12 @@ def sniff_raw(path: Path, head: bytes, encoding: str) -> bool:
     Raises:
         EventsError: it is a RAW file's, but names no encoding, or one that is not read.
     """
-    if not head.startswith(b"%") or is_dat(path):
+    if not head.startswith(b"%"):
         return False
-    header = raw_header(path)
+    lines = read_header(path, head)
+    if is_dat(lines):
+        return False
+    header = raw_header(path, lines)
     if header.encoding in _ENCODINGS.values():
         return header.encoding == encoding
     if header.encoding or any(key in header.metadata for key in _KEYS):

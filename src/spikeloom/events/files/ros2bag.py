@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,22 +49,30 @@ def _guarded(path: Path) -> Iterator[None]:
         ) from error
 
 
+@functools.lru_cache(maxsize=8)
+def _store(form: str, definition: str) -> Any:
+    """Return the types by which messages are read: as the bag defines them, if it does."""
+    from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.LATEST)
+    if form == "IDL":
+        store.register(get_types_from_idl(definition))
+    else:
+        store.register(get_types_from_msg(definition if form == "MSG" else DEFINITION, TYPE))
+    return store
+
+
 class _Bag:
     """An open bag: its topics of events, and their messages."""
 
     def __init__(self, path: Path) -> None:
         try:
-            from rosbags.highlevel import AnyReader
-            from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-        except ImportError:
-            raise EventsError(
-                f"{path}: ROS 2 bags are read by rosbags; pip install 'spikeloom[events]'"
-            ) from None
+            from rosbags.rosbag2 import Reader
+        except ImportError as error:
+            raise EventsError(f"{path}: ROS 2 bags need rosbags: pip install 'spikeloom[events]'") from error
         self.path = path
         with _guarded(path):
-            store = get_typestore(Stores.LATEST)
-            store.register(get_types_from_msg(DEFINITION, TYPE))
-            self._reader = AnyReader([path], default_typestore=store)
+            self._reader = Reader(path)
 
     def __enter__(self) -> _Bag:
         with _guarded(self.path):
@@ -79,6 +88,7 @@ class _Bag:
         """Yield a topic's messages in the order in which they were recorded."""
         with _guarded(self.path):
             chosen = [c for c in self._reader.connections if (c.topic, c.msgtype) == (topic, TYPE)]
+            stores = {c.id: _store(c.msgdef.format.name, c.msgdef.data) for c in chosen}
             messages = self._reader.messages(chosen)
         while True:
             with _guarded(self.path):
@@ -86,7 +96,7 @@ class _Bag:
                 if found is None:
                     return
                 connection, _, content = found
-                message = self._reader.deserialize(content, connection.msgtype)
+                message = stores[connection.id].deserialize_cdr(content, TYPE)
             yield message
 
 
