@@ -303,6 +303,13 @@ def test_pickle_of_arrays_is_read_and_its_lies_are_not() -> None:
     lie = pickle.dumps(np.arange(6, dtype="<i4"), 2).replace(b"K\x06\x85", b"J\x40\x42\x0f\x00\x85")
     with pytest.raises(DataError, match="refused"):
         read_pickle(lie, "bad")
+    for bomb in (
+        b"]r\xff\xff\xff\x7f.",
+        b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x.",
+        b"]" * 10**5,
+    ):
+        with pytest.raises(DataError, match="refused"):  # it asks for much more memory than it has bytes
+            read_pickle(bomb, "bad")
     with pytest.raises(DataError, match="refused"):
         read_pickle(b"no pickle", "bad")
     with pytest.raises(DataError, match="refused"):

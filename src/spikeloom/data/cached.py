@@ -24,12 +24,13 @@ RECOUNT = 1 << 28  # bytes written until the folder is measured again
 class Cached(Samples):
     """Samples after a transform, each computed once and then read from disk.
 
-    They lie under `<cache>/samples/<name>/<key>/`, where the key is a checksum of the data's own checksums
-    (of files that have none: their names, sizes and times of change), the split and its options, the transform's class, values and code, and the code of the rooms `events` and
-    `data`. So a changed transform, or a changed file, has another key. Files are written whole or not at all,
-    by any number of processes at once. A damaged one is computed anew, and that is announced. Of a transform
-    of your own, the files with its classes and functions are looked at, not what these import: after a change
-    there, `spikeloom data cache clear`.
+    They lie under `<cache>/samples/<name>/<key>/`, where the key is a checksum of: the data's own checksums
+    (of files that have none, their names, sizes and times of change); the split and its options; the
+    transform's class, values and code; and the code of the rooms `events` and `data`. So a changed transform,
+    or a changed file, has another key. Files are written whole or not at all, by any number of processes at
+    once. A damaged one is computed anew, and that is announced. Of a transform of your own, the files with
+    its classes and functions are looked at, not what these import: after a change there, `spikeloom data
+    cache clear`.
 
     Arguments:
         data: the samples before.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,12 +126,20 @@ def read_pickle(content: bytes, name: str) -> Any:
         DataError: there is anything else in it, or it is damaged.
     """
     try:
+        _check(content)
         return _plain(_Reader(io.BytesIO(content), encoding="latin1").load())
     except Exception as error:  # whatever a hostile file brings about
         raise DataError(
             f"{name}: refused as a pickle of arrays ({type(error).__name__}: {error}); it is damaged, or not "
             "what it should be: get it again from where it is published"
         ) from error
+
+
+def _check(content: bytes) -> None:
+    """Walk through the instructions; raise ValueError for one that takes far more memory than they do."""
+    for instruction, value, _ in pickletools.genops(content):  # which reads what each says it brings
+        if "PUT" in instruction.name and int(value or 0) > len(content):
+            raise ValueError(f"it remembers {value} things")
 
 
 def _plain(value: Any) -> Any:
