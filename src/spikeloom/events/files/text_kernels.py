@@ -49,7 +49,10 @@ def _digit(data: Any, at: int) -> Any:
 
 @kernel
 def _number(data: Any, at: int) -> Any:
-    """Read a decimal number; return (digits, power of ten, where it ends, whether it is one)."""
+    """Read a decimal number; return (digits, power of ten, where it ends, whether it is one).
+
+    Of more than 18 digits the last are cut off. A time within 10^17 us is still brought to the nearest us.
+    """
     negative = data[at] == _MINUS
     if negative or data[at] == _PLUS:
         at += 1
