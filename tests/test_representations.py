@@ -211,6 +211,13 @@ def test_no_events_one_event_and_events_at_once(representation: Any) -> None:
 
 
 @pytest.mark.parametrize("representation", ALL, ids=repr)
+def test_more_events_than_a_block(representation: Any) -> None:
+    events = made(5000, 30, 20, 100_000)
+    found = representation(events).to_dense()
+    torch.testing.assert_close(representation(Columns.of(events)).to_dense(), found, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("representation", ALL, ids=repr)
 def test_polarities_of_all_sorts_are_the_same(representation: Any) -> None:
     events = made()
     array = events.to_array()
@@ -370,6 +377,7 @@ def test_events_that_do_not_fit(representation: Any) -> None:
             events.replace(height=2),
             events.replace(p=events.p + 1),
             events.replace(width=0),
+            events.replace(width=1 << 16, height=1 << 15),
         ):
             with pytest.raises(EventsError, match="sensor"):
                 representation(where(changed))

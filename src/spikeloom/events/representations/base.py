@@ -169,8 +169,10 @@ def stack(
 
 def check(events: Events) -> None:
     """Raise EventsError for events that no array of the sensor's size has a place for."""
-    if events.width < 1 or events.height < 1:
-        raise EventsError(f"a sensor of {events.width}x{events.height}; it has at least one pixel")
+    if events.width < 1 or events.height < 1 or events.width * events.height >= 1 << 31:
+        raise EventsError(
+            f"a sensor of {events.width}x{events.height}; it has at least one pixel, and less than 2^31"
+        )
     if not _all_inside(events.x, events.y, events.p, events.width, events.height):
         outside = (events.x >= events.width) | (events.y >= events.height) | (events.p > 1)
         i = int(np.argmax(outside))

@@ -14,6 +14,7 @@ from ..events import Events
 from .base import Columns, Representation, function_of
 from .checks import one_of, whole
 from .counts import Frames
+from .places import BLOCK, places
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ bina_rep = function_of(BinaRep)
 @kernel
 def _set_bits(x: Any, y: Any, p: Any, cut: Any, bits: int, width: int, out: Any) -> None:
     area = out.shape[1] // 2
+    at = np.empty(BLOCK, np.uint32)
     for frame in range(len(cut) - 1):
         number, bit = out[frame // bits], 1 << (bits - 1 - frame % bits)
-        for i in range(cut[frame], cut[frame + 1]):
-            number[np.int64(p[i]) * area + np.int64(y[i]) * width + np.int64(x[i])] |= bit
+        for first in range(cut[frame], cut[frame + 1], BLOCK):
+            last = min(first + BLOCK, cut[frame + 1])
+            places(x[first:last], y[first:last], p[first:last], area, width, at)
+            for i in range(last - first):
+                number[at[i]] |= bit

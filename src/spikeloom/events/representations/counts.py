@@ -17,6 +17,7 @@ from ..events import Events
 from .base import Columns, function_of
 from .checks import one_of
 from .framed import Framed, frame_of
+from .places import BLOCK, places
 
 Polarity = Literal["two", "sum", "difference"]
 POLARITIES = ("two", "sum", "difference")
@@ -157,13 +158,17 @@ def _tally(
     x: Any, y: Any, p: Any, start: int, stop: int, width: int, area: int, seen: Any, carry: Any
 ) -> None:
     plane = area if len(seen) > area else 0  # with one plane, polarity is not looked at
-    for i in range(start, stop):
-        k = np.int64(p[i]) * plane + np.int64(y[i]) * width + np.int64(x[i])
-        more = np.uint8(seen[k] + 1)
-        seen[k] = more
-        if more == 0:
-            carry[1 + k] += np.uint32(1)
-            carry[0] = 1
+    at = np.empty(BLOCK, np.uint32)
+    for first in range(start, stop, BLOCK):
+        last = min(first + BLOCK, stop)
+        places(x[first:last], y[first:last], p[first:last], plane, width, at)
+        for i in range(last - first):
+            k = at[i]
+            more = np.uint8(seen[k] + np.uint8(1))
+            seen[k] = more
+            if more == 0:
+                carry[k + np.uint32(1)] += np.uint32(1)
+                carry[0] = 1
 
 
 @kernel

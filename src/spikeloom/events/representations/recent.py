@@ -16,6 +16,7 @@ from .base import Columns, function_of
 from .checks import positive, whole
 from .framed import Framed
 from .history import History
+from .places import BLOCK, places
 from .surfaces import NEVER
 
 
@@ -100,15 +101,19 @@ def _recent(
 ) -> None:
     """Write how long ago, between near and far, each pixel's latest events were at the end of each frame."""
     area = len(kept) // 2
-    last = kept.shape[1] - 1
+    oldest = kept.shape[1] - 1
+    at = np.empty(BLOCK, np.uint32)
     for frame in range(len(ends)):
-        for i in range(cut[frame], cut[frame + 1]):
-            times = kept[np.int64(p[i]) * area + np.int64(y[i]) * width + np.int64(x[i])]
-            for j in range(last, 0, -1):
-                times[j] = times[j - 1]
-            times[0] = t[i]
+        for first in range(cut[frame], cut[frame + 1], BLOCK):
+            last = min(first + BLOCK, cut[frame + 1])
+            places(x[first:last], y[first:last], p[first:last], area, width, at)
+            for i in range(last - first):
+                times = kept[at[i]]
+                for j in range(oldest, 0, -1):
+                    times[j] = times[j - 1]
+                times[0] = t[first + i]
         for channel in range(2):
-            for j in range(last + 1):
+            for j in range(oldest + 1):
                 row = out[frame, channel, j]
                 for k in range(area):
                     then = kept[channel * area + k, j]

@@ -13,6 +13,7 @@ from ..compiled import kernel
 from ..events import Events
 from .base import Columns, function_of
 from .framed import Framed, frame_of
+from .places import places
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SparseFrames(Framed):
         most = int(cut[-1] - cut[0])  # places, if no two events share one
         where, counts = np.empty((4, most), np.int64), np.empty(most, np.float32)
         seen = np.zeros(2 * events.width * events.height, np.uint32)
-        keys = np.empty(int(np.diff(cut).max(initial=0)), np.int64)
+        keys = np.empty(int(np.diff(cut).max(initial=0)), np.uint32)
         found = _collect(
             events.x, events.y, events.p, cut, events.height, events.width, seen, keys, where, counts
         )
@@ -75,16 +76,16 @@ def _collect(
     area = height * width
     found = 0
     for frame in range(len(cut) - 1):
-        number = cut[frame + 1] - cut[frame]
+        some = slice(cut[frame], cut[frame + 1])
+        number = some.stop - some.start
+        places(x[some], y[some], p[some], area, width, keys)
         for n in range(number):
-            i = cut[frame] + n
-            keys[n] = np.int64(p[i]) * area + np.int64(y[i]) * width + np.int64(x[i])
             seen[keys[n]] += np.uint32(1)
         few = number * FEW < len(seen)  # then sorting them is faster than looking at all places
         if few:
             keys[:number].sort()
         for n in range(number if few else len(seen)):
-            key = keys[n] if few else n
+            key = np.int64(keys[n]) if few else n
             if seen[key]:
                 counts[found] = seen[key]
                 seen[key] = 0

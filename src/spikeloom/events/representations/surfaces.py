@@ -15,6 +15,7 @@ from .base import Columns, Representation, function_of, ordered
 from .checks import positive, whole
 from .framed import Framed
 from .history import History
+from .places import BLOCK, places
 
 NEVER = np.iinfo(np.int64).min
 
@@ -134,9 +135,13 @@ def _ages(t: Any, x: Any, y: Any, p: Any, cut: Any, ends: Any, tau: float, lates
     """Write -age / tau at the end of each frame, minus infinity where there was no event."""
     flat = latest.reshape(-1)
     area, width = latest.shape[1] * latest.shape[2], latest.shape[2]
+    at = np.empty(BLOCK, np.uint32)
     for frame in range(len(ends)):
-        for i in range(cut[frame], cut[frame + 1]):
-            flat[np.int64(p[i]) * area + np.int64(y[i]) * width + np.int64(x[i])] = t[i]
+        for first in range(cut[frame], cut[frame + 1], BLOCK):
+            last = min(first + BLOCK, cut[frame + 1])
+            places(x[first:last], y[first:last], p[first:last], area, width, at)
+            for i in range(last - first):
+                flat[at[i]] = t[first + i]
         row = out[frame].reshape(-1)
         for k in range(len(row)):
             age = np.float64(ends[frame] - flat[k]) / tau  # for NEVER it means nothing

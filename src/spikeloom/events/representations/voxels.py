@@ -14,6 +14,7 @@ from ..events import Events, Times
 from .base import Columns, Representation, function_of
 from .checks import one_of, positive, whole
 from .counts import POLARITIES, Polarity
+from .places import BLOCK, places
 
 
 @dataclass(frozen=True)
@@ -191,22 +192,28 @@ def _share(
     out: Any,
 ) -> None:
     """Add each event to the bins on either side of it."""
-    plane = width * height if channels == 2 else 0
     size = channels * width * height
+    plane = width * height if channels == 2 else 0
     span, most = max(last - first, 1), max(bins - 2, 0)
+    at, right = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.float32)
+    left, value = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
     one = np.float32(1)
-    for i in range(len(t)):
-        ago = np.float64(t[i] - first)
-        place: Any = ago * (bins - 1) / span
-        left: Any = min(np.int64(place), most)
-        right = np.float32(place - left)
-        value = one if p[i] else off
-        if timed:
-            value *= np.float32(ago / span)
-        k = left * size + np.int64(p[i]) * plane + np.int64(y[i]) * width + np.int64(x[i])
-        out[k] += value * (one - right)
-        if bins > 1:
-            out[k + size] += value * right
+    for start in range(0, len(t), BLOCK):
+        stop = min(start + BLOCK, len(t))
+        places(x[start:stop], y[start:stop], p[start:stop], plane, width, at)
+        for i in range(stop - start):  # vectorised
+            ago = np.float64(t[start + i] - first)
+            place: Any = ago * (bins - 1) / span
+            left[i] = min(np.int64(place), np.int64(most))
+            right[i] = np.float32(place - left[i])
+            value[i] = one if p[start + i] else off
+            if timed:
+                value[i] *= np.float32(ago / span)
+        for i in range(stop - start):
+            k = np.uint64(left[i] * size) + np.uint64(at[i])
+            out[k] += value[i] * (one - right[i])
+            if bins > 1:
+                out[k + np.uint64(size)] += value[i] * right[i]
 
 
 @kernel
