@@ -134,10 +134,11 @@ def backends() -> list[tuple[Row, bool]]:
 
 
 def data() -> list[Row]:
-    """Return where each data set is, or will come from."""
-    rows: list[Row] = []
-    for name in list_data():
-        where = locate(name)
-        remedy = "" if where else "downloaded when first used; or set SPIKELOOM_DATA to a folder that has it"
-        rows.append((f"data {name}", where or "not here", remedy))
+    """Return where each data set is that is here, and how to get the others."""
+    places = {name: locate(name) for name in list_data()}
+    rows: list[Row] = [(f"data {name}", where, "") for name, where in places.items() if where]
+    absent = [name for name, where in places.items() if not where]
+    if absent:
+        remedy = "spikeloom data info NAME tells where from; or set SPIKELOOM_DATA to a folder that has it"
+        rows.append(("data elsewhere", ", ".join(absent), remedy))
     return rows
