@@ -161,6 +161,16 @@ def test_the_order_of_the_halves_may_be_said(path: Path) -> None:
         open_(path, "% evt 2.1\n% geometry 9x9\n% endianness legacy\n% end\n", PAIR, format="evt21-little")
 
 
+@pytest.mark.parametrize("before", [40, 4091, 4092, 4093, 4094, 4095])
+def test_a_header_in_other_letters(path: Path, before: int) -> None:
+    """Wherever the first 4 KiB end, within a character, too."""
+    header = "% evt 3.0\n% geometry 9x9\n% k" + " " * (before - 29) + "café\n% serial 7\n"
+    recording = open_(path, header.encode(), bytes.fromhex("0180 0560 0300 0428"))
+    assert recording.metadata["k"] == "café"
+    assert recording.metadata["serial"] == "7"
+    assert recording.read().x.tolist() == [4]
+
+
 def test_metadata(path: Path) -> None:
     recording = open_(path, "% Date 2020-09-14 14:18:29\n% evt 3.0\n% format EVT3;width=9;height=8\n% end\n")
     assert recording.metadata["Date"] == "2020-09-14 14:18:29"

@@ -129,6 +129,9 @@ def _find(path: Path) -> Format:
     matches = [format for format in FORMATS.values() if format.sniff(path, head)]
     if len(matches) == 1:
         return matches[0]
+    if matches:
+        names = ", ".join(format.name for format in matches)
+        raise EventsError(f"{path}: its content is that of several formats; give format=, one of {names}")
     blind = [f"{f.name} ({f.title})" for f in FORMATS.values() if f.needs]
     raise EventsError(
         f"{path}: no format of events is recognised in its content, which starts with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,6 @@ _ENCODINGS = {
 RESERVED = (
     "the word {word} has a type that is reserved: the file is damaged here, or of another format: format="
 )
-_TEXT = bytes(range(32, 127)) + b"\t\r"
 # what a header may say but once
 _UNIQUE = ("evt", "format", "geometry", "endianness", "system_ID", "Version", "Width", "Height")
 # keys that only the header of a RAW file has
@@ -84,7 +84,7 @@ def read_header(path: Path, head: bytes = b"") -> Header:
         if header is None and len(content) == LIMIT:
             raise EventsError(f"{path}: its header does not end within {LIMIT} bytes")
         if header is None:
-            last = content[content.rfind(b"\n") + 1 :][:60].decode()
+            last = content[content.rfind(b"\n") + 1 :].decode(errors="replace")[:60]
             raise EventsError(f"{path}: its header is cut off, in the line {last!r}")
     return header
 
@@ -97,7 +97,7 @@ def _parse(path: Path, head: bytes, whole: bool) -> Header | None:
     while head[at : at + 1] == b"%":
         end = head.find(b"\n", at)
         line = head[at : end if end >= 0 else len(head)]
-        if line.translate(None, _TEXT):  # the content begins with this byte
+        if not _is_text(line, whole=end >= 0):  # the content begins with this byte
             break
         if end < 0:
             return None
@@ -112,6 +112,15 @@ def _parse(path: Path, head: bytes, whole: bool) -> Header | None:
                 f"{path}: its header contradicts itself: {key} is {metadata[key]!r} and {value.strip()!r}"
             )
     return Header(lines, metadata, at) if at < len(head) or whole else None
+
+
+def _is_text(line: bytes, whole: bool) -> bool:
+    """Tell whether a line, or its beginning, is UTF-8 without control characters."""
+    decoder = codecs.getincrementaldecoder("utf-8")()  # which waits for the rest of a character
+    try:
+        return decoder.decode(line, final=whole).translate({9: None, 13: None}).isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def is_dat(header: Header) -> bool:
