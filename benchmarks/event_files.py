@@ -5,8 +5,8 @@
 
 The same events are written in every format that Spikeloom writes: those of a recording in $SPIKELOOM_DATA,
 again and again with their time shifted, or, without it, made up ones. EVT2 and EVT3 are, besides, read from
-the recordings' own words, repeated so. Every reader is asked for arrays of x, y, t and p from the path of a file
-that was read before (so it lies in the system's cache), one after the other in each round. What it returns is
+the recordings' own words, repeated so. Every reader is asked for arrays of x, y, t and p from the path of a
+file that was read before (so it lies in the system's cache), in turn in each round. What it returns is
 compared with the events first, and what differs is said; a reader that is wrong is timed all the same.
 
 --events is how many (10,000,000; a twentieth of that as text); --rounds the rounds of measurement; --json

@@ -59,6 +59,10 @@ def _store(form: str, definition: str) -> Any:
         store.register(get_types_from_idl(definition))
     else:
         store.register(get_types_from_msg(definition if form == "MSG" else DEFINITION, TYPE))
+    known = dict(get_types_from_msg(DEFINITION, TYPE)[TYPE][1])
+    found = dict(store.fielddefs[TYPE][1])
+    if other := [name for name, kind in known.items() if found.get(name) != kind]:
+        raise ValueError(f"it defines {TYPE} with no, or another, {', '.join(other)}")
     return store
 
 
@@ -78,7 +82,7 @@ class _Bag:
         with _guarded(self.path):
             self._reader.open()
             self.topics = sorted({c.topic for c in self._reader.connections if c.msgtype == TYPE})
-            self.others = sorted({c.msgtype for c in self._reader.connections if c.msgtype != TYPE})
+            self.others = sorted({str(c.msgtype) for c in self._reader.connections if c.msgtype != TYPE})
         return self
 
     def __exit__(self, *_: object) -> None:
