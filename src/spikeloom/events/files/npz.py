@@ -156,7 +156,7 @@ class Npz(Format):
         try:
             with zipfile.ZipFile(path) as archive:
                 names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-        except (zipfile.BadZipFile, OSError, ValueError):
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
             return False
         if {role(name)[0] for name in names} >= {"t", "x", "y", "p"}:
             return True
