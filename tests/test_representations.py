@@ -321,6 +321,7 @@ def test_functions_are_their_representations() -> None:
         (reps.event_spike_tensor, EventSpikeTensor),
     ):
         assert torch.equal(function(events, 3).to_dense(), representation(3)(events).to_dense())
+        assert getattr(reps, function.__name__) is function
     assert torch.equal(reps.time_surface(events, 2, tau=9.0), TimeSurface(2, tau=9.0)(events))
     assert torch.equal(reps.local_time_surface(events, radius=1), LocalTimeSurface(1)(events))
     assert torch.equal(reps.tore(events, K=1), Tore(K=1)(events))

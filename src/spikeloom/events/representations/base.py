@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ def function_of(
         return kind(*args, **kwargs)(events)
 
     name = getattr(kind, "__name__", "")
+    represent.__name__ = represent.__qualname__ = re.sub("(?<!^)(?=[A-Z])", "_", name).lower()
     represent.__doc__ = f"Return `{name}(...)(events)`: the options are those of `{name}`."
     return represent
 

@@ -95,8 +95,9 @@ class LearnedSpikeTensor(nn.Module):
                 "columns; a batch has at least one, all of one sensor"
             )
         (height, width) = sensors.pop()
-        scaled = torch.cat([scale(sample) for sample in samples])
-        f = torch.cat([measured(sample, scale(sample), self.measure) for sample in samples]).to(weight.dtype)
+        times = [scale(sample) for sample in samples]
+        f = torch.cat([measured(sample, t, self.measure) for sample, t in zip(samples, times, strict=True)])
+        f, scaled = f.to(weight.dtype), torch.cat(times)
         place = torch.cat([(2 * b + s.p) * s.area + s.pixel for b, s in enumerate(samples)])
         made = []
         for k in range(self.T):
