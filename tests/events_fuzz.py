@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import inspect
 import json
 import os
 import resource
@@ -303,7 +304,11 @@ def guided(name: str, arguments: list[str]) -> None:
         path.write_bytes(content[1:])
         check(path, seed.more)
 
-    atheris.instrument_all()
+    for module in [m for n, m in sys.modules.items() if n.startswith("spikeloom.events.files")]:
+        for owner in (module, *(v for v in vars(module).values() if inspect.isclass(v))):
+            for function in [v for v in vars(owner).values() if inspect.isfunction(v)]:
+                if function.__module__ == module.__name__:
+                    atheris.instrument_func(function)
     atheris.Setup([sys.argv[0], *arguments, str(corpus)], one)
     atheris.Fuzz()
 
