@@ -188,7 +188,7 @@ class Evt3(Format):
     """Prophesee RAW, EVT3 (Prophesee's documentation of its encodings).
 
     What comes before the first TIME_HIGH is passed over, for it has no time; so is what has no row or, of a
-    vector, no column yet. A word's two cameras are told apart by `stream=`.
+    vector, no column yet. Of a file of two cameras `stream=` says which is read.
     """
 
     name = "evt3"
