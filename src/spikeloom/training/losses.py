@@ -125,7 +125,7 @@ def count_mse(spikes: Tensor, target: Tensor, true: float, false: float) -> Tens
 
     $$L = \frac{1}{BK} \sum_{b,k} \Big(\sum_t s_{tbk} - n_{bk}\Big)^2,\quad n = n_f + (n_t - n_f)\, p$$
 
-    The mean over classes and batch; theirs is half the sum over classes.
+    The mean over classes and batch, in spikes squared; constant factors are not theirs.
 
     Arguments:
         spikes: `[T, B, K]`.

@@ -90,9 +90,9 @@ def firing_rate_penalty(
     $$P = \sum_l \operatorname{mean} [\nu_- - r]_+^2 + \operatorname{mean} [r - \nu_+]_+^2$$
 
     A rate r is that of one neuron in one sample, its spikes per step, or that of a layer in one sample, the
-    mean over its neurons; the means are over these. As in Zenke & Vogels 2021 ("The remarkable robustness
-    of surrogate gradient learning", Neural Computation 33), a lower bound keeps each neuron alive and an
-    upper one limits the layer as a whole, unless told otherwise. Their strengths are factors of the result:
+    mean over its neurons; the means are over these. After Zenke & Vogels 2021 ("The remarkable
+    robustness of surrogate gradient learning", Neural Computation 33): a lower bound keeps each neuron alive
+    and an upper one limits the layer as a whole, unless told otherwise. The terms' strengths are factors of the result:
     call it once for each bound to give them different ones.
 
     Arguments:
