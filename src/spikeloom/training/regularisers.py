@@ -92,8 +92,8 @@ def firing_rate_penalty(
     A rate r is that of one neuron in one sample, its spikes per step, or that of a layer in one sample, the
     mean over its neurons; the means are over these. After Zenke & Vogels 2021 ("The remarkable
     robustness of surrogate gradient learning", Neural Computation 33): a lower bound keeps each neuron alive
-    and an upper one limits the layer as a whole, unless told otherwise. The terms' strengths are factors of the result:
-    call it once for each bound to give them different ones.
+    and an upper one limits the layer as a whole, unless told otherwise. For strengths that differ between the
+    bounds, call it once for each, and scale the results.
 
     Arguments:
         spikes: `[T, B, ...]` by layer, as from `Spikes.layers()`.
