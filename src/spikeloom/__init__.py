@@ -16,7 +16,7 @@ from .recompute import checkpoint_time, recompute
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from . import data, events
+    from . import data, encoding, events
 
 __version__ = "0.1.0"
 
@@ -32,6 +32,7 @@ __all__ = [
     "checkpoint_time",
     "create_model",
     "data",
+    "encoding",
     "events",
     "explain",
     "fold",
@@ -45,6 +46,6 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     """Import a room whose own imports take long, when it is first entered."""
-    if name in ("data", "events"):
+    if name in ("data", "encoding", "events"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
