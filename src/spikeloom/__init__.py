@@ -16,7 +16,7 @@ from .recompute import checkpoint_time, recompute
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from . import data, encoding, events
+    from . import data, encoding, events, measure, training, viz
 
 __version__ = "0.1.0"
 
@@ -37,15 +37,18 @@ __all__ = [
     "explain",
     "fold",
     "list_models",
+    "measure",
     "nn",
     "packed_spikes",
     "recompute",
     "surrogate",
+    "training",
+    "viz",
 ]
 
 
 def __getattr__(name: str) -> ModuleType:
     """Import a room whose own imports take long, when it is first entered."""
-    if name in ("data", "encoding", "events"):
+    if name in ("data", "encoding", "events", "measure", "training", "viz"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Plots in matplotlib, for notebooks and reports."""
