@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -20,6 +22,19 @@ class HasInputs(Protocol):
     """What a registered network offers besides `forward`: the shape of one sample of its input."""
 
     input_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What `create_model` was asked for: enough to build the same network again.
+
+    Attributes:
+        model: the registered name.
+        arguments: all arguments of its class, the defaults included, as a later version may change those.
+    """
+
+    model: str
+    arguments: dict[str, Any]
 
 
 Net = TypeVar("Net", bound=type[nn.Module])
@@ -49,7 +64,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(name: str, **overrides: Any) -> nn.Module:
-    """Build the network of that name.
+    """Build the network of that name; it remembers its name and arguments, so that it can be saved with them.
 
     Arguments:
         name: one of `list_models()`.
@@ -65,7 +80,18 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     for given in overrides:
         if given not in arguments:
             raise unknown(f"argument of model {name}", given, arguments)
-    return known[name](**overrides)
+    bound = inspect.signature(known[name]).bind(**overrides)
+    bound.apply_defaults()
+    remembered = Origin(name, copy.deepcopy(dict(bound.arguments)))
+    net = known[name](**overrides)
+    net._origin = remembered  # type: ignore[assignment]  # an attribute: copies of the network keep it
+    return net
+
+
+def origin(net: nn.Module) -> Origin | None:
+    """Return what `create_model` was asked for when it built this network; None if it did not."""
+    found = vars(net).get("_origin")
+    return found if isinstance(found, Origin) else None
 
 
 def example_input(net: nn.Module, batch: int = 1) -> Tensor:
