@@ -1,4 +1,4 @@
-"""Labelled images, or frames, in memory, and a data set of them with its two splits."""
+"""Labelled images, or sequences, in memory, and a data set of them with its two splits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images, or sequences of them, in memory.
+    """Labelled images, or sequences, in memory.
 
     Attributes:
-        pixels: `[N, C, H, W]`, or frames `[N, T, C, H, W]`; uint8.
+        pixels: images `[N, C, H, W]`, or sequences `[N, T, ...]`: frames `[N, T, C, H, W]`, bands of sound
+            `[N, T, F]`; uint8.
         labels: `[N]`, int64.
     """
 
@@ -34,6 +35,7 @@ class Dataset:
         test: what is only measured on.
         classes: the name of each label.
         white: the pixel value that means 1.0.
+        in_time: whether axis 1 of the pixels is time.
     """
 
     name: str
@@ -41,12 +43,18 @@ class Dataset:
     test: Images
     classes: tuple[str, ...]
     white: float = 255.0
+    in_time: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape (C, H, W) of one image."""
-        return tuple(self.train.pixels.shape[-3:])
+        """The shape of one step of one sample: (C, H, W) of an image or a frame, (F,) of sound."""
+        return tuple(self.train.pixels.shape[2 if self.in_time else 1 :])
 
     def intensity(self, pixels: Tensor) -> Tensor:
         """Return pixels as fp32 intensities, where `white` is 1."""
         return pixels.to(torch.float32) / self.white
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Return pixels as networks take them: fp32 intensities `[B, ...]`, or `[T, B, ...]`, time first."""
+        x = self.intensity(pixels)
+        return x.transpose(0, 1) if self.in_time else x

@@ -7,10 +7,11 @@ each class says how far the decoded value may be from x.
 Codes of one number into one spike train are `Direct`, `Poisson`, `Latency`, `LogLatency`, `FirstSpike`,
 `Phase` and `Burst`; `Population` gives each number several trains, and `Delta` codes how a signal changes.
 Spikes carry no gradient back to x, but for `Direct`. Decoders are differentiable with respect to spikes,
-but for `Burst`.
+but for `Burst`. `Cochlea` is no code: it makes the levels of sound that codes take.
 """
 
 from .burst import Burst
+from .cochlea import Cochlea
 from .delta import Delta
 from .latency import FirstSpike, Latency, LogLatency
 from .phase import Phase
@@ -19,6 +20,7 @@ from .rate import Direct, Poisson
 
 __all__ = [
     "Burst",
+    "Cochlea",
     "Delta",
     "Direct",
     "FirstSpike",

@@ -1,4 +1,4 @@
-"""A small convolutional spiking network for images, with direct encoding."""
+"""A small convolutional spiking network for images and event frames, with direct encoding."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import neurons
-from ..names import unknown
 from ..nn import PerStep
+from .parts import Readout, activation, read
 from .registry import model
 
 
@@ -19,7 +18,7 @@ class ConvSNN(nn.Module):
 
     Direct encoding (Rathi & Roy 2021, "DIET-SNN"): an image is shown unchanged at each of T steps, and the
     first layer of neurons makes the spikes. The readout is the mean over time,
-    $y = \frac{1}{T}\sum_t (W\,s_t + b)$.
+    $y = \frac{1}{T}\sum_t (W\,s_t + b)$, or every step's $W\,s_t + b$.
 
     Arguments:
         in_channels: channels of an image.
@@ -28,10 +27,17 @@ class ConvSNN(nn.Module):
         channels: output channels, one number a block.
         pools: the factor of max pooling, one number a block; 2 everywhere if None.
         T: how many steps a static image is shown.
-        neuron: the neuron's name in `sl`, as "LIF".
+        neuron: the neuron's name in `sl`, as "LIF"; "ReLU" gives the same network without time in its units,
+            which a static image then passes once, whatever T is.
         neuron_options: its arguments.
+        dropout: the share of the last block's outputs that training hides from the readout.
+        readout: "mean" over time, or "none": the scores of each step.
 
-    Input `[B, C, H, W]`, shown for T steps, or `[T, B, C, H, W]`, of any T; output `[B, num_classes]`.
+    Input `[B, C, H, W]`, shown for T steps, or `[T, B, C, H, W]`, of any T; output `[B, num_classes]`, or
+    `[T, B, num_classes]` with readout "none".
+
+    Raises:
+        ValueError: sizes that do not fit together; no such neuron or readout.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class ConvSNN(nn.Module):
         T: int = 4,
         neuron: str = "LIF",
         neuron_options: Mapping[str, Any] | None = None,
+        dropout: float = 0.0,
+        readout: Readout = "mean",
     ) -> None:
         super().__init__()
         if T < 1:
@@ -51,9 +59,8 @@ class ConvSNN(nn.Module):
         pools = [2] * len(channels) if pools is None else pools
         if not channels or len(pools) != len(channels):
             raise ValueError(f"conv_snn: channels {channels} and pools {pools}; one number of each a block")
-        if neuron not in neurons.__all__:
-            raise unknown("neuron", neuron, set(neurons.__all__) - {"Neuron", "param"})
-        self.T = T
+        self.readout = read(readout)
+        self.T = 1 if neuron == "ReLU" else T
         self.input_shape = (in_channels, image_size, image_size)
         self.synapses, self.neurons = nn.ModuleList(), nn.ModuleList()
         size = image_size
@@ -64,11 +71,12 @@ class ConvSNN(nn.Module):
             if pool > 1:
                 layers.append(nn.MaxPool2d(pool))
             self.synapses.append(PerStep(*layers))
-            self.neurons.append(getattr(neurons, neuron)(**(neuron_options or {})))
+            self.neurons.append(activation(neuron, neuron_options))
             in_channels, size = width, size // pool
         if size < 1:
             raise ValueError(f"conv_snn: pools {pools} leave nothing of {image_size}x{image_size} pixels")
-        self.head = PerStep(nn.Flatten(), nn.Linear(in_channels * size * size, num_classes))
+        head: list[nn.Module] = [nn.Flatten(), nn.Linear(in_channels * size * size, num_classes)]
+        self.head = PerStep(*head) if dropout == 0 else PerStep(head[0], nn.Dropout(dropout), head[1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores."""
@@ -79,4 +87,5 @@ class ConvSNN(nn.Module):
             if static and i == 0:
                 x = x.expand(self.T, *x.shape[1:])
             x = neuron(x)
-        return self.head(x).mean(0)
+        y: Tensor = self.head(x)
+        return y.mean(0) if self.readout == "mean" else y

@@ -1,0 +1,89 @@
+"""A small spiking network of linear layers, recurrent where asked, for sound and other signals in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..nn import PerStep
+from .parts import Readout, activation, read
+from .registry import model
+
+
+@model("dense_snn")
+class DenseSNN(nn.Module):
+    r"""Layers of a linear synapse, batch norm and a spiking neuron; a linear readout of the rate.
+
+    With `recurrent`, each layer also hears its own spikes a step later, through a linear synapse of its own
+    ($s_t, v_t = \mathrm{neuron}(\mathrm{norm}(W x_t) + R s_{t-1} + b, v_{t-1})$). The readout is the
+    mean over time, $y = \frac{1}{T}\sum_t (W\,s_t + b)$, or every step's $W\,s_t + b$.
+
+    Arguments:
+        input_shape: the shape of one step of a sample; flattened.
+        num_classes: the number of outputs.
+        hidden: neurons, one number a layer.
+        recurrent: whether layers hear themselves.
+        T: how many steps a static sample is shown.
+        neuron: the neuron's name in `sl`, as "LIF"; "ReLU" gives the same network without membranes, which
+            a static sample then passes once, whatever T is, unless the network is recurrent.
+        neuron_options: its arguments.
+        dropout: the share of each layer's outputs that training hides from the next.
+        readout: "mean" over time, or "none": the scores of each step.
+
+    Input `[B, *input_shape]`, shown for T steps, or `[T, B, *input_shape]`, of any T; output
+    `[B, num_classes]`, or `[T, B, num_classes]` with readout "none".
+
+    Raises:
+        ValueError: no layer, or one of no neurons; no such neuron or readout.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int] = (64,),
+        num_classes: int = 10,
+        hidden: Sequence[int] = (128, 128),
+        recurrent: bool = False,
+        T: int = 4,
+        neuron: str = "LIF",
+        neuron_options: Mapping[str, Any] | None = None,
+        dropout: float = 0.0,
+        readout: Readout = "mean",
+    ) -> None:
+        super().__init__()
+        if T < 1:
+            raise ValueError(f"dense_snn: T = {T}; a static sample is shown for at least 1 step")
+        if not hidden or min(hidden) < 1:
+            raise ValueError(f"dense_snn: hidden {hidden}; at least one layer of at least 1 neuron is needed")
+        self.readout = read(readout)
+        self.input_shape = tuple(input_shape)
+        self.T = 1 if neuron == "ReLU" and not recurrent else T
+        self.synapses, self.neurons = nn.ModuleList(), nn.ModuleList()
+        size = math.prod(self.input_shape)
+        for i, width in enumerate(hidden):
+            layers: list[nn.Module] = [nn.Linear(size, width, bias=False), nn.BatchNorm1d(width)]
+            if i and dropout:
+                layers.insert(0, nn.Dropout(dropout))
+            self.synapses.append(PerStep(*layers))
+            back = nn.Linear(width, width) if recurrent else None
+            if back is not None:
+                nn.init.orthogonal_(back.weight, gain=0.5)  # heard, but not louder than the input
+            self.neurons.append(activation(neuron, neuron_options, back))
+            size = width
+        head = nn.Linear(size, num_classes)
+        self.head = PerStep(nn.Dropout(dropout), head) if dropout else PerStep(head)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the class scores."""
+        axes = len(self.input_shape)
+        static = x.ndim == axes + 1
+        x = (x.unsqueeze(0) if static else x).flatten(-axes)
+        for i, (synapse, neuron) in enumerate(zip(self.synapses, self.neurons, strict=True)):
+            x = synapse(x)
+            if static and i == 0:  # what does not change in time passed the first synapse once
+                x = x.expand(self.T, *x.shape[1:])
+            x = neuron(x)
+        y: Tensor = self.head(x)
+        return y.mean(0) if self.readout == "mean" else y
