@@ -83,6 +83,15 @@ def test_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "net" / file).read_bytes()
 
 
+def test_every_model_comes_back(tmp_path: Path) -> None:
+    for name in sl.list_models():
+        net = stirred(sl.create_model(name))
+        save_pretrained(net, tmp_path / name)
+        again = from_pretrained(tmp_path / name)
+        x = sl.models.example_input(net, 2)
+        assert torch.equal(again(x), net(x)), name
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_dtype_comes_back(dtype: torch.dtype, tmp_path: Path) -> None:
     net = small(neuron="PLIF").to(dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+
+from .markdown import code, line, table, yaml_of
 
 E_MAC, E_AC = 4.6, 0.9  # pJ, 32-bit floating point in 45 nm at 0.9 V (Horowitz 2014)
 UNKNOWN = "unknown"
@@ -141,20 +142,20 @@ class ModelCard:
 
     def markdown(self) -> str:
         """Return the card, metadata first, as the hub reads it from README.md."""
-        limits = [f"* {_line(text)}" for text in self.limits] or [f"{UNKNOWN}: none were stated."]
+        limits = [f"* {line(text)}" for text in self.limits] or [f"{UNKNOWN}: none were stated."]
         parts = [
-            f"---\n{_yaml(self.metadata())}---",
-            f"# {_line(self.name)}",
+            f"---\n{yaml_of(self.metadata())}---",
+            f"# {line(self.name)}",
             self.summary or "A spiking network; its author has not described it.",
             f'```python\nimport spikeloom as sl\n\nnet = sl.models.from_pretrained("{_USE}")\n```',
             "## Results",
-            _table(self._results()),
+            table(self._results()),
             *self._accuracies(),
             *self._rates(),
             "## Training",
-            _table(self._training()),
-            f"Command:\n\n{_code(self.command)}" if self.command else f"Command: {UNKNOWN}.",
-            *([_table([(k, _value(v)) for k, v in self.settings.items()])] if self.settings else []),
+            table(self._training()),
+            f"Command:\n\n{code(self.command)}" if self.command else f"Command: {UNKNOWN}.",
+            *([table([(k, _value(v)) for k, v in self.settings.items()])] if self.settings else []),
             "## Limits",
             "\n".join(limits),
         ]
@@ -231,11 +232,11 @@ class ModelCard:
             (f"seed {seed}", f"{value:.4%}" + (", these weights" if seed == self.published_seed else ""))
             for seed, value in self.accuracy.items()
         ]
-        return [_table(rows, ("Seed", "Accuracy"))]
+        return [table(rows, ("Seed", "Accuracy"))]
 
     def _rates(self) -> list[str]:
         rows = [(name, f"{rate:.4f}") for name, rate in self.layers.items()]
-        return [_table(rows, ("Layer", "Spikes per neuron and step"))] if rows else []
+        return [table(rows, ("Layer", "Spikes per neuron and step"))] if rows else []
 
     def _training(self) -> list[tuple[str, str]]:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
@@ -263,41 +264,5 @@ def count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
 def _value(value: Any) -> str:
-    return UNKNOWN if value is None else f"`{_line(str(value))}`"
-
-
-def _table(rows: list[tuple[str, str]], head: tuple[str, str] = ("", "")) -> str:
-    lines = [head, ("---", "---"), *rows]
-    return "\n".join(
-        "| " + " | ".join(_line(cell).replace("|", "\\|") for cell in row) + " |" for row in lines
-    )
-
-
-def _code(text: str) -> str:
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}sh\n{text.strip()}\n{fence}"
-
-
-def _yaml(value: Any) -> str:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
-    def quoted(item: Any) -> Any:
-        # in quotes no word is a number, a date or a truth value to a reader of another YAML version
-        if isinstance(item, str):
-            return DoubleQuotedScalarString(item)
-        if isinstance(item, dict):
-            return {key: quoted(inner) for key, inner in item.items()}
-        return [quoted(inner) for inner in item] if isinstance(item, list) else item
-
-    yaml, text = YAML(), io.StringIO()
-    yaml.width = 1 << 16
-    yaml.dump(quoted(value), text)
-    return text.getvalue()
+    return UNKNOWN if value is None else f"`{line(str(value))}`"

@@ -142,7 +142,6 @@ def find(
         raise PretrainedError(f"{source}: there is no such folder; give one that save_pretrained wrote")
     try:
         import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise ImportError(
             f"{source} is no folder here; to look for it on the Hugging Face hub: "
@@ -159,7 +158,7 @@ def find(
             library_version=_version(),
             **options,
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the hub's own, and those of the network library of its version
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         at = f" at revision {revision!r}" if revision else ""
         raise PretrainedError(
