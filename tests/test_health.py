@@ -41,6 +41,7 @@ def test_every_eighth_batch_is_watched_and_an_epoch_forgets() -> None:
     for i in range(17):
         with health.batch(i):
             net(torch.full((2, 1, 4), float(i in (8, 9))))  # of these, batch 8 is watched
+        assert health.firing_rate() == (0 if i < 8 else 1 / 2 if i < 16 else 1 / 3)
     # 0, 8 and 16 were watched: the neurons fired in one of three
     assert health.report()["layers"]["0"] == {"firing_rate": 1 / 3, "silent": 0, "saturated": 0}
     net(torch.ones(2, 1, 4))  # outside of a batch nothing is seen

@@ -46,7 +46,7 @@ class Health:
 
     A spike is a nonzero output. A neuron is one place in `[C, H, W]`, whatever the sample. It is silent if it
     never fired in the epoch's watched batches, saturated if it fired at each step of each of their samples.
-    Nothing waits for a GPU before `report`. In a run on several devices a process sees its own samples. What
+    Nothing waits for a GPU but `report` and `firing_rate`. In a run on several devices a process sees its own samples. What
     is inside of code that was compiled before is not seen.
 
     Arguments:
@@ -78,6 +78,7 @@ class Health:
         self._norms = torch.zeros(2, len(self._parameters) + 1)
         self._watched = self._measured = 0
         self._due = False
+        self._rate = (0, 0.0)  # after how many watched batches it was counted, and what it was
 
     @contextmanager
     def batch(self, number: int) -> Iterator[None]:
@@ -171,6 +172,14 @@ class Health:
                 *self._advice.on_gradients(norms, broken, self._measured),
             ],
         }
+
+    def firing_rate(self) -> float:
+        """Return the rate over all layers in the epoch so far, for a display: counted once a watched batch."""
+        if self._rate[0] != self._watched:
+            spikes = sum(int(seen.counts.sum()) for seen in self._spikes.values())
+            chances = sum(seen.counts.numel() * seen.steps for seen in self._spikes.values())
+            self._rate = self._watched, spikes / max(chances, 1)
+        return self._rate[1]
 
     def _firing(self) -> tuple[dict[str, dict[str, float]], set[str], float]:
         """Return the figures by layer, which layers are graded, and the rate over all."""
