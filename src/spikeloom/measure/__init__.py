@@ -1,5 +1,9 @@
-"""What a network does, measured: spikes, so far."""
+"""What a network does, measured: spikes, operations, and what they cost."""
 
+from .conventions import CONVENTIONS, Convention, Energy
+from .profile import profile
+from .profiler import Profiler
 from .rates import FiringRates
+from .report import Profile, Row
 
-__all__ = ["FiringRates"]
+__all__ = ["CONVENTIONS", "Convention", "Energy", "FiringRates", "Profile", "Profiler", "Row", "profile"]

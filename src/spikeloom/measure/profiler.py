@@ -1,0 +1,307 @@
+"""Operations and spikes, counted while a network runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from types import CodeType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .. import stream
+from ..neurons import Neuron
+from ..nn import NormNeuron, Recurrent
+from ..nn.time import spiking_layers
+from ..uncompiled import uncompiled
+from . import flow
+from .conventions import Convention, find_convention
+from .flow import Flow, Weights, plain_attention
+from .products import Product, find_product
+from .report import Profile, Row
+from .tallies import Call, Layer, Root, Spikes
+
+_CALL = nn.Module._call_impl.__code__.co_filename  # where a module's call begins
+_TORCH, _LAYERS = (os.path.dirname(cast(str, package.__file__)) + os.sep for package in (torch, nn))
+_Site = tuple[tuple[CodeType, int], ...]
+
+
+class Profiler:
+    """Count what flows through a network while the `with` lasts, over any number of calls of it.
+
+        with sl.measure.Profiler(net) as profiler, torch.inference_mode():
+            for x, label in loader:
+                right += (net(x).argmax(1) == label).sum()
+        print(profiler.profile())
+
+    It watches: the network's mode, random numbers and statistics are the caller's affair. What runs in a
+    backward pass, in another thread, or outside of a call of a module of the network is not counted. Scaled
+    dot-product attention runs as its plain equation meanwhile, equal to rounding, and compiled parts run
+    uncompiled. Counts are kept, activations are not. Entered again, it goes on counting.
+
+    Arguments:
+        net: a network that maps `[T, B, ...]`, or static `[B, ...]`, to anything.
+        convention: how operations are priced; a name in `CONVENTIONS`, or a `Convention`.
+
+    Raises:
+        TypeError: not a module.
+        RuntimeError: entered within itself.
+        ValueError: in a call, an operation of torch's own whose products cannot be seen, with a remedy; in
+            `profile`, when nothing ran.
+    """
+
+    def __init__(self, net: nn.Module, convention: str | Convention = "counted") -> None:
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"Profiler takes a network, not {type(net).__name__}: sl.measure.Profiler(net)")
+        self._net = net
+        self._convention = find_convention(convention)
+        self._layers: dict[tuple[Any, ...], Layer] = {}
+        self._neurons: dict[str, Spikes] = {}
+        self._calls: list[Call] = []
+        self._ran: set[nn.Module] = set()
+        self._root = Root()
+        self._site: _Site = ()  # where the last operation came from
+        self._nth = 0  # and how many products came from there, one after the other
+        self._watching: ExitStack | None = None
+        self._thread = 0
+
+    def __enter__(self) -> Profiler:
+        if self._watching is not None:
+            raise RuntimeError("this Profiler is entered already; enter it once, around all calls")
+        self._thread = threading.get_ident()
+        self._calls.clear()
+        torch.clear_autocast_cache()  # weights cast before would not be known as weights
+        with ExitStack() as watching:
+            for name, module in _watched(self._net):
+                before = module.register_forward_pre_hook(self._before(name), with_kwargs=True)
+                watching.callback(before.remove)
+                after = module.register_forward_hook(self._after, always_call=True)
+                watching.callback(after.remove)
+            watching.enter_context(uncompiled("a Profiler"))
+            watching.enter_context(plain_attention())
+            watching.enter_context(Flow(self._met, Weights(self._net)))
+            self._watching = watching.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.close()
+
+    def profile(self, samples: int | None = None) -> Profile:
+        """Return what was counted so far.
+
+        Arguments:
+            samples: how many samples that were; None to take it from the batches, which a network that is
+                streamed in chunks, or called part by part, does not tell.
+
+        Raises:
+            ValueError: nothing ran; a number of samples that is missing or below 1.
+        """
+        if not self._layers:
+            raise ValueError(
+                f"no layer of {type(self._net).__name__} ran; call the network within the with: "
+                "a network with at least one neuron or layer with weights is needed"
+            )
+        if samples is None:
+            samples = self._root.samples
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise ValueError(
+                f"samples = {samples!r}, where at least 1 is needed; call the network itself within the "
+                "with, not its parts, or say how many samples ran: profiler.profile(samples=...)"
+            )
+        steps = self._root.steps / samples if self._root.steps else 1.0
+        owned = _parameters(self._net, self._ran, [layer.module for layer in self._layers.values()])
+        named: Counter[str] = Counter()
+        rows = []
+        for layer in self._layers.values():
+            named[layer.path] += 1
+            path = layer.path if named[layer.path] == 1 else f"{layer.path} ({named[layer.path]})"
+            evaluations = layer.evaluations / samples
+            if layer.evaluations == 0 and self._root.values:
+                times = layer.values / self._root.values * (steps if self._root.timed else 1.0)
+                evaluations = steps if times >= steps else 1.0
+            spikes = self._neurons.get(layer.path) if layer.spikes else None
+            rows.append(
+                Row(
+                    path,
+                    layer.kind,
+                    _one_sample(layer.output, self._root.first),
+                    owned.pop(layer.module, 0),
+                    samples,
+                    tuple(kind for kind, *_ in layer.operands),
+                    tuple(some / max(1, of) for _, of, some in layer.operands),
+                    layer.magnitude / max(1, layer.operands[0][1]) if layer.operands else 0.0,
+                    layer.dense,
+                    layer.effective,
+                    layer.levels,
+                    evaluations,
+                    *((0, 0, None, None) if spikes is None else spikes.figures()),
+                )
+            )
+        total = sum(p.numel() for p in self._net.parameters())
+        return Profile(tuple(rows), samples, steps, total, self._convention)
+
+    # -- calls of modules -------------------------------------------------------------------------
+
+    def _before(self, name: str) -> Callable[..., None]:
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+            if threading.get_ident() != self._thread:
+                return
+            given = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+            call = Call(name, module, given, _by_hand(module))
+            if call.by_hand:
+                call.fed = _fed(cast(Recurrent, module))
+            if not self._calls:
+                self._root.begin()
+            self._calls.append(call)
+            self._ran.add(module)
+
+        return before
+
+    def _after(self, module: nn.Module, args: Any, out: Any) -> None:
+        if threading.get_ident() != self._thread or not self._calls:
+            return
+        call = self._calls.pop()
+        # a call that raised has no output
+        if torch._C._current_graph_task_id() == -1 and out is not None:
+            if isinstance(out, Tensor):
+                self._finish(call, module, out)
+            if not self._calls and module is self._net:
+                self._root.end(call.given)
+
+    def _finish(self, call: Call, module: nn.Module, out: Tensor) -> None:
+        neuron = module if isinstance(module, Neuron) else getattr(module, "neuron", None)
+        if isinstance(neuron, Neuron) and getattr(module, "sees_time", module is neuron):
+            if call.by_hand:
+                self._feed(call, cast(Recurrent, module), out)
+            self._root.meet(out)
+            kind = type(neuron).__name__ if neuron is module else f"{type(module).__name__}({_kind(neuron)})"
+            layer = self._layer((module, "neuron"), call, module, kind)
+            layer.spikes, layer.output = True, layer.output or tuple(out.shape)
+            ordinal = self._root.calls[module]
+            self._root.calls[module] += 1
+            self._neurons.setdefault(call.path, Spikes()).see(ordinal, out.detach())
+            return
+        own = [layer for layer in self._layers.values() if layer.module is module]
+        if not own and next(module.parameters(recurse=False), None) is not None:
+            own = [self._layer((module, "other"), call, module, _kind(module))]
+        if len(own) == 1 and not list(module.children()):  # what else it does to its product is its output
+            own[0].output = own[0].whole = own[0].whole or tuple(out.shape)
+
+    def _layer(self, key: tuple[Any, ...], call: Call, module: nn.Module, kind: str, path: str = "") -> Layer:
+        if key not in self._layers:
+            self._layers[key] = Layer(path or call.path, module, kind)
+        return self._layers[key]
+
+    # -- products ---------------------------------------------------------------------------------
+
+    def _met(self, name: str, args: Sequence[Any], weights: Weights) -> None:
+        """Count an operation, if it multiplies, for the innermost module that is called."""
+        if not self._calls or self._calls[-1].by_hand or torch._C._current_graph_task_id() != -1:
+            return
+        call, site = self._calls[-1], _site()
+        if site != self._site:
+            self._site, self._nth = site, 0
+        product = find_product(name, args, weights.has)
+        if product is None:
+            return
+        # several in one call of PyTorch's, as in attention, are apart; those of a loop over time are not
+        nth = 0 if product.other is None else self._nth
+        self._nth += 1
+        weighed = product.other is None and not any(
+            layer.module is call.module for layer in self._layers.values()
+        )
+        kind = _kind(call.module) if weighed else product.operation
+        layer = self._layer((call.module, site, nth), call, call.module, kind)
+        if product.operation.startswith("conv"):
+            layer.evaluations += product.data.shape[0]
+        layer.output = layer.output or product.out
+        layer.add(product)
+
+    def _feed(self, call: Call, module: Recurrent, out: Tensor) -> None:
+        """Count a recurrent layer's synapse, a kernel's part: it hears the output a step late."""
+        synapse = module.synapse
+        layer = self._layer((synapse, "fed"), call, synapse, _kind(synapse), _join(call.path, "synapse"))
+        n = out.shape[-1]
+        self._ran.add(synapse)
+        layer.output = layer.output or tuple(out.shape)
+        first = torch.zeros_like(out[:1]) if call.fed is None else call.fed.detach().unsqueeze(0)
+        for heard in (first, out.detach()[:-1]):
+            layer.add(Product("linear", heard.numel() * n, tuple(heard.shape), heard, each=n))
+
+
+def _watched(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Go through the modules, but those within one kernel, which would not run in it with hooks."""
+    within: set[nn.Module] = set()
+    for _, module, neuron in spiking_layers(net):
+        if module is not neuron:
+            within.add(neuron)
+        if isinstance(module, NormNeuron):
+            within.add(module.norm)
+        if _by_hand(module):
+            within.add(cast(Recurrent, module).synapse)
+    for name, module in net.named_modules():
+        if module not in within:
+            yield name or "(itself)", module
+
+
+def _by_hand(module: nn.Module) -> bool:
+    """Whether a module is a recurrent layer of which a kernel may run the synapse."""
+    return isinstance(module, Recurrent) and type(module.synapse) is nn.Linear
+
+
+def _fed(module: Recurrent) -> Tensor | None:
+    """Return what a stream brings to a recurrent layer from the chunk before."""
+    chunk = stream.current()
+    if chunk is None or module not in chunk.names:
+        return None
+    return chunk.initial.get(f"{chunk.names[module]}#{chunk.calls[module]}.feedback")
+
+
+def _parameters(net: nn.Module, ran: set[nn.Module], shown: Sequence[nn.Module]) -> dict[nn.Module, int]:
+    """Return the parameters of each module shown, each once: its own, and those of parts it runs itself."""
+    names = dict(net.named_modules())
+    owned: dict[nn.Module, int] = {}
+    seen: set[nn.Parameter] = set()
+    for name, module in names.items():
+        own = [p for p in module.parameters(recurse=False) if p not in seen]
+        seen.update(own)
+        owner = name
+        # a part that was not called may have been used by what is around it
+        while owner and names[owner] not in ran:
+            owner = owner.rpartition(".")[0]
+        if names[owner] in shown or module in shown:
+            place = module if module in shown else names[owner]
+            owned[place] = owned.get(place, 0) + sum(p.numel() for p in own)
+    return owned
+
+
+def _site() -> _Site:
+    """Return from where within the innermost module's forward the operation comes."""
+    found = []
+    frame = cast(Any, sys._getframe(2))
+    while frame is not None and frame.f_code.co_filename != _CALL:
+        file = frame.f_code.co_filename
+        # what PyTorch does between an operation and those that it is made of depends on its mode
+        if file != flow.__file__ and (not file.startswith(_TORCH) or file.startswith(_LAYERS)):
+            found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def _one_sample(shape: tuple[int, ...], batch: tuple[int, int] | None) -> tuple[int, ...]:
+    return shape[2:] if batch is not None and shape[:2] == batch else shape[1:]
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__
+
+
+def _join(path: str, name: str) -> str:
+    return name if path == "(itself)" else f"{path}.{name}"

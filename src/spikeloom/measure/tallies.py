@@ -1,0 +1,124 @@
+"""What a profiler has counted so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .products import Product
+from .values import KINDS, Values, coarser
+
+
+@dataclass
+class Call:
+    """A call of a module that has not ended."""
+
+    path: str
+    module: nn.Module
+    given: Tensor | None
+    by_hand: bool
+    fed: Tensor | None = None
+
+
+@dataclass
+class Root:
+    """The calls of the whole network."""
+
+    samples: int = 0
+    steps: int = 0  # steps of samples
+    values: int = 0  # of the network's input
+    timed: bool = False
+    batch: tuple[int, int] | None = None  # T and B in this call
+    first: tuple[int, int] | None = None  # and in the first one
+    calls: Counter[nn.Module] = field(default_factory=Counter)
+
+    def begin(self) -> None:
+        """Start a call."""
+        self.batch = None
+        self.calls.clear()
+
+    def meet(self, out: Tensor) -> None:
+        """See the first neurons' output, which tells time and batch."""
+        if self.batch is None:
+            self.batch = out.shape[0], out.shape[1]
+            self.first = self.first or self.batch
+
+    def end(self, given: Tensor | None) -> None:
+        """Finish a call of the network with this input."""
+        if given is not None:
+            self.values += given.numel()
+        if self.batch is not None:
+            T, B = self.batch
+            self.samples += B
+            self.steps += T * B
+            self.timed = given is not None and tuple(given.shape[:2]) == self.batch
+        elif given is not None and given.ndim:
+            self.samples += given.shape[0]
+            self.steps += given.shape[0]
+
+
+@dataclass
+class Layer:
+    """Counts of one place where a module multiplies, or of its neurons."""
+
+    path: str
+    module: nn.Module
+    kind: str
+    operands: list[tuple[str, int, int]] = field(default_factory=list)  # kind, elements, of which not 0
+    dense: int = 0
+    effective: int = 0
+    levels: int = 0
+    magnitude: int = 0
+    evaluations: int = 0
+    values: int = 0
+    output: tuple[int, ...] = ()
+    whole: tuple[int, ...] = ()  # of the module, where that is what it multiplies for
+    spikes: bool = False
+
+    def add(self, product: Product) -> None:
+        """Count a product."""
+        values, second, effective, levels = product.count()
+        operands = [values] if second is None else [values, second]
+        before = self.operands or [(KINDS[0], 0, 0)] * len(operands)
+        self.operands = [_added(a, b) for a, b in zip(before, operands, strict=False)]
+        self.dense += product.dense
+        self.effective += effective
+        self.levels += levels
+        self.magnitude += int(values.magnitude.sum())
+        self.values += product.data.numel()
+
+
+def _added(one: tuple[str, int, int], more: Values) -> tuple[str, int, int]:
+    return coarser(one[0], more.kind), one[1] + more.elements, one[2] + int(more.nonzero.sum())
+
+
+class Spikes:
+    """What the neurons of a layer fired: each one by its place in a sample, and in which call."""
+
+    def __init__(self) -> None:
+        self.spikes = 0
+        self.chances = 0
+        self.ever: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+
+    def see(self, ordinal: int, out: Tensor) -> None:
+        """Count the output `[T, B, ...]` of a layer's call, by the call's number in the network's."""
+        fired = out != 0
+        self.spikes += int(torch.count_nonzero(fired))
+        self.chances += out.numel()
+        fired = fired.flatten(0, 1)
+        ever, always = fired.any(0), fired.all(0)
+        key = ordinal, *out.shape[2:]
+        if key in self.ever:
+            ever, always = self.ever[key][0] | ever, self.ever[key][1] & always
+        self.ever[key] = ever, always
+
+    def figures(self) -> tuple[int, int, float, float]:
+        """Return spikes, neurons x steps x samples, and the shares of silent and of saturated neurons."""
+        neurons = max(1, sum(ever.numel() for ever, _ in self.ever.values()))
+        silent = sum(int((~ever).sum()) for ever, _ in self.ever.values())
+        saturated = sum(int(always.sum()) for _, always in self.ever.values())
+        return self.spikes, self.chances, silent / neurons, saturated / neurons
