@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spikeloom.cli import VERBS, bench, doctor, main
-from spikeloom.training import RunFolder, train
+from spikeloom.training import RunFolder, train_run
 
 TINY = ["--set", "channels=[4,4]", "--set", "pools=[2,2]", "--batch-size", "512"]
 
@@ -52,7 +52,13 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         (["train", "digits", "--set", "chanels=[3]"], "did you mean 'channels'?"),
         (["train", "digits", "--set", "channels"], "--set name=value"),
         (["train", "digits", "--epochs", "0"], "epochs = 0"),
-        (["train", "digits", "--device", "nowhere"], "nowhere"),
+        (["train", "digits", "--learning", "bttp"], "did you mean 'bptt'"),
+        (["train", "digits", "--precision", "fp16", "--device", "cpu"], "use bf16 or fp32 on a CPU"),
+        (["train", "digits", "--overlay", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["train", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["train", "digits", "--patience", "2"], "validation=0.1"),
+        (["train", "digits", "--set", "epochs.x=1"], "epochs is no table"),
+        (["recipes", "digit"], "did you mean 'digits'"),
         (["train", "digits", "--resume", "runs/a", "--seed", "3"], "--resume DIR alone"),
         (["bench", "neuron"], "did you mean 'neurons'?"),
     ],
@@ -97,7 +103,7 @@ def test_train_and_evaluate_print_the_same_accuracy(
 
 def test_evaluate_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 1
-    assert f"{tmp_path / 'config.json'} does not exist" in capsys.readouterr().err
+    assert f"{tmp_path / 'config.yaml'} does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
@@ -128,7 +134,7 @@ def test_signal_leaves_a_folder_to_evaluate_and_resume(tmp_path: Path, which: si
     assert "Traceback" not in errors
     assert "test accuracy" not in rest
     assert main(["evaluate", str(run)]) == 0
-    result = train(RunFolder(run), resume=True)
+    result = train_run(RunFolder(run), resume=True)
     assert result.epochs == 40
     assert [line["epoch"] for line in RunFolder(run).metrics()] == list(range(1, 41))
 

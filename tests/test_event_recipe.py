@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from spikeloom import data, training
-from spikeloom.training.loop import batch
 
 needs_recordings = pytest.mark.skipif(
     not data.locate("n-mnist-1100"), reason="needs the recordings of N-MNIST in $SPIKELOOM_DATA"
@@ -20,7 +19,7 @@ needs_recordings = pytest.mark.skipif(
 @needs_recordings
 @pytest.mark.parametrize("frames", ["time", "count"])
 def test_recordings_become_frames(frames: str) -> None:
-    recipe = training.Recipe("n-mnist-1100", T=5, frames=frames, shift=0)  # type: ignore[arg-type]
+    recipe = training.Recipe(data="n-mnist-1100", T=5, frames=frames, shift=0)  # type: ignore[arg-type]
     samples = training.load_samples(recipe)
     assert samples.train.pixels.shape == (1000, 5, 2, 34, 34)
     assert samples.test.pixels.shape == (100, 5, 2, 34, 34)
@@ -35,29 +34,29 @@ def test_recordings_become_frames(frames: str) -> None:
         np.add.at(counts, (k, events.p, events.y, events.x), 1)
         assert torch.equal(samples.train.pixels[i], torch.from_numpy(counts))
         assert samples.train.labels[i] == label
-    some = torch.tensor([3, 0])
-    x, y = batch(samples, samples.train, some, recipe)
+    x = samples.inputs(samples.train.pixels[[3, 0]])
     assert x.shape == (5, 2, 2, 34, 34)
     assert torch.equal(x[:, 0], samples.train.pixels[3].float())
-    assert torch.equal(y, samples.train.labels[some])
 
 
 @needs_recordings
 def test_it_trains_and_is_measured_again(tmp_path: Path) -> None:
     options = {"channels": [8, 8], "pools": [4, 2]}
-    recipe = training.Recipe("n-mnist-1100", model_options=options, T=3, epochs=2, batch_size=50, shift=1)
+    recipe = training.Recipe(
+        data="n-mnist-1100", model_options=options, T=3, epochs=2, batch_size=50, shift=1
+    )
     run = training.RunFolder.create(tmp_path / "run", "n-mnist", recipe)
-    result = training.train(run)
+    result = training.train_run(run)
     assert result.test_accuracy > 0.4  # chance: 0.1
     assert training.evaluate(run).test_accuracy == result.test_accuracy
 
 
 def test_a_cut_that_does_not_exist() -> None:
     with pytest.raises(ValueError, match="frames = 'events'"):
-        training.Recipe("n-mnist-1100", frames="events")  # type: ignore[arg-type]
+        training.Recipe(data="n-mnist-1100", frames="events")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif("SPIKELOOM_DATA" in os.environ, reason="the recordings are here")
 def test_recordings_that_are_not_here() -> None:
     with pytest.raises(data.DataError, match="n-mnist-1100"):
-        training.load_samples(training.Recipe("n-mnist-1100"))
+        training.load_samples(training.Recipe(data="n-mnist-1100"))

@@ -24,12 +24,12 @@ from spikeloom.training import (
     build,
     evaluate,
     find_recipe,
-    train,
+    train_run,
 )
 from spikeloom.training.progress import Reporter
 
 # six batches an epoch; the augmentation draws from torch's generator
-TINY = Recipe("digits", model_options={"channels": [8, 8]}, epochs=2, batch_size=256, lr=2e-2, shift=1)
+TINY = Recipe(data="digits", model_options={"channels": [8, 8]}, epochs=2, batch_size=256, lr=2e-2, shift=1)
 
 
 def test_static_image_equals_the_image_repeated() -> None:
@@ -75,7 +75,7 @@ def test_training_learns_and_evaluate_agrees_to_the_last_digit(tmp_path: Path) -
     run = RunFolder.create(
         tmp_path / "run", "digits", dataclasses.replace(TINY, epochs=4, batch_size=64, shift=0)
     )
-    result = train(run)
+    result = train_run(run)
     assert result.test_accuracy > 0.8
     assert set(result.firing_rates) == {"neurons.0", "neurons.1"}
     assert evaluate(run) == result
@@ -87,7 +87,7 @@ def test_training_learns_and_evaluate_agrees_to_the_last_digit(tmp_path: Path) -
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """Return the weights of an undisturbed run of TINY."""
     run = RunFolder.create(tmp_path_factory.mktemp("unbroken") / "run", "digits", TINY)
-    train(run)
+    train_run(run)
     return run.read_tensors("model.safetensors", "")[0]
 
 
@@ -118,35 +118,35 @@ def test_stopped_and_resumed_equals_unbroken(
     stops, resume = len(stop_after), False
     for _ in range(stops):
         with pytest.raises(Interrupted):
-            train(run, resume)
+            train_run(run, resume)
         evaluate(run)  # what an interruption leaves can be measured
         torch.rand(7)  # what happens between does not matter
         resume = True
-    result = train(run, resume=True)
+    result = train_run(run, resume=True)
     weights, _ = run.read_tensors("model.safetensors", "")
     assert batches == 12
     assert weights.keys() == unbroken.keys()
     assert all(torch.equal(weights[name], unbroken[name]) for name in weights)
     assert result.epochs == 2
     assert (
-        train(run, resume=True).test_accuracy == result.test_accuracy
+        train_run(run, resume=True).test_accuracy == result.test_accuracy
     )  # resuming a finished run measures it
 
 
 def test_handlers_are_given_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    train(RunFolder.create(tmp_path / "run", "digits", dataclasses.replace(TINY, epochs=1)))
+    train_run(RunFolder.create(tmp_path / "run", "digits", dataclasses.replace(TINY, epochs=1)))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", "digits", dataclasses.replace(TINY, lr=1e30))
     with pytest.raises(TrainingFailed, match=r"the loss is .* at epoch 1, batch \d+ .*smaller --lr"):
-        train(run)
+        train_run(run)
     evaluate(run)  # of the last checkpoint
 
 
 def test_recipes_build() -> None:
     digits = load_data("digits")
     net = build(find_recipe("digits"), digits)
-    assert net(digits.intensity(digits.test.pixels[:2])).shape == (2, 10)
+    assert net(digits.inputs(digits.test.pixels[:2])).shape == (2, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from ..names import UnknownName, unknown
 
 VERBS = {
     "train": "train a recipe: spikeloom train digits",
+    "recipes": "list what can be trained by one command",
     "evaluate": "measure a trained run on its test set",
     "models": "list the networks",
     "data": "list the data sets, tell what they are, get them, verify them",
@@ -43,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise unknown("verb", verb, VERBS)
         code: int = importlib.import_module(f".{verb}", __package__).run(rest)
         return code
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -57,7 +62,8 @@ def _expected(error: Exception) -> bool:
     """Tell whether the error is the user's to mend, and its message is enough for that."""
     from ..data import DataError
     from ..events.error import EventsError
-    from ..training import RunError, TrainingFailed
+    from ..training import RankFailed, RunError, TrainingFailed
     from .arguments import Misuse
 
-    return isinstance(error, (DataError, EventsError, Misuse, RunError, TrainingFailed, UnknownName))
+    mendable = (DataError, EventsError, Misuse, RankFailed, RunError, TrainingFailed, UnknownName)
+    return isinstance(error, mendable)

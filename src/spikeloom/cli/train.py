@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -19,18 +18,20 @@ from ..training import (
     Recipe,
     Result,
     RunFolder,
-    build,
+    check,
     find_recipe,
-    load_samples,
-    train,
+    overlay,
+    read_recipe,
+    train_run,
 )
 from .arguments import Misuse, first_word, parse
 
-USAGE = f"""usage: spikeloom train RECIPE [--epochs N] [--seed N] [--run-dir DIR] [options of the recipe]
-       spikeloom train RECIPE --resume DIR
+USAGE = f"""usage: spikeloom train RECIPE [--overlay FILE] [--epochs N] [--seed N] [--run-dir DIR] [...]
+       spikeloom train runs/x/config.yaml     the same run again, or any YAML file that starts from a recipe
+       spikeloom train RECIPE --resume DIR    a run that was stopped goes on
 
 recipes: {", ".join(RECIPES)}
-spikeloom train RECIPE --help lists the options with the recipe's values."""
+spikeloom train RECIPE --help explains every field, with the recipe's values."""
 
 
 @dataclass(frozen=True)
@@ -39,47 +40,63 @@ class Options:
 
     Attributes:
         recipe: the recipe's values, any of which may be changed.
+        overlay: YAML files whose values take the place of the recipe's; later ones win, the command line over
+            all.
         run_dir: the run's folder; by default the first free one of runs/RECIPE-1, runs/RECIPE-2, ...
         resume: go on with the run of this folder, as it was configured.
-        set: an argument of the model, as channels=[16,32]; may be repeated.
+        set: an option of the model, as channels=[16,32], or of another table, as loss_options.weight=0.01;
+            may be repeated.
+        launcher: what starts several devices' processes: this machine, or a cluster by Ray.
     """
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    overlay: tyro.conf.UseAppendAction[tuple[Path, ...]] = field(default=())
     run_dir: Path | None = None
     resume: Path | None = None
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = field(default=())
+    launcher: Literal["local", "ray"] = "local"
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the verb; return the exit code."""
-    name, rest = first_word(argv, f"train: the recipe, one of {', '.join(RECIPES)},")
-    if name is None:
+    first, rest = first_word(argv, f"train: the recipe, one of {', '.join(RECIPES)}, or a YAML file")
+    if first is None:
         print(USAGE)
         return 0
-    default = Options(find_recipe(name))
-    options = parse(Options, f"train {name}", rest, default)
-    run_folder = folder(name, default.recipe, options)
+    try:
+        name, default = start(first, rest)
+        options = parse(Options, f"train {first}", rest, Options(default))
+        run_folder = folder(name, default, options)
+    except ValueError as error:
+        raise error if isinstance(error, Misuse) else Misuse(f"train {first}: {error}") from error
     keep_freed_memory()
     print(f"run folder: {run_folder.path}", flush=True)
     try:
-        result = train(run_folder, resume=options.resume is not None)
+        result = train_run(run_folder, resume=options.resume is not None, launcher=options.launcher)
     except Interrupted as stop:
-        print(f"{stop}; go on with: spikeloom train {name} --resume {run_folder.path}", file=sys.stderr)
+        print(f"{stop}; go on with: spikeloom train {first} --resume {run_folder.path}", file=sys.stderr)
         return 128 + stop.caught
     show(result)
     return 0
 
 
+def start(first: str, rest: Sequence[str]) -> tuple[str, Recipe]:
+    """Return the recipe that the options are about: by name or from a file, with the overlays laid on."""
+    is_file = Path(first).suffix in (".yaml", ".yml")
+    name, recipe = read_recipe(first) if is_file else (first, find_recipe(first))
+    for option, value in zip(rest, [*rest[1:], ""], strict=True):
+        if option == "--overlay":
+            recipe = overlay(recipe, value)
+        elif option.startswith("--overlay="):
+            recipe = overlay(recipe, option.partition("=")[2])
+    return name, recipe
+
+
 def folder(name: str, default: Recipe, options: Options) -> RunFolder:
     """Return the run folder that the options ask for: a new one, or the one to resume."""
-    model_options = {**options.recipe.model_options, **dict(assignment(text) for text in options.set)}
-    recipe = dataclasses.replace(options.recipe, model_options=model_options)
+    recipe = with_tables(options.recipe, options.set)
     if options.resume is None:
-        data = load_samples(recipe)
-        try:
-            build(recipe, data)  # what cannot be built leaves no folder
-        except (ValueError, TypeError, RuntimeError, AssertionError) as error:
-            raise Misuse(f"train {name}: {error}") from error
+        check(recipe)  # what cannot be trained leaves no folder
         if options.run_dir is None:
             return RunFolder.create_next(Path("runs"), name, recipe)
         return RunFolder.create(options.run_dir, name, recipe)
@@ -92,6 +109,21 @@ def folder(name: str, default: Recipe, options: Options) -> RunFolder:
             f"{options.resume} is a run of {trained}: spikeloom train {trained} --resume {options.resume}"
         )
     return run_folder
+
+
+def with_tables(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """Return the recipe with what `--set` says: `name=value` of the model, `table.name=value` of a table."""
+    for text in assignments:
+        name, value = assignment(text)
+        table, dot, inner = name.partition(".")
+        if not dot:
+            table, inner = "model_options", name
+        before = getattr(recipe, table, None)
+        if not isinstance(before, Mapping):
+            raise Misuse(f"--set {text}: {table} is no table of the recipe; give --{table} VALUE instead")
+        changed: dict[str, Any] = {table: {**before, inner: value}}
+        recipe = replace(recipe, **changed)
+    return recipe
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator, Sized
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,11 +17,20 @@ from .samples import Draw, Samples
 _SHUFFLE = 0x5EED  # keeps the order's random numbers apart from the samples'
 
 
+@runtime_checkable
+class InBatches(Protocol):
+    """A data set in memory, of which a batch is taken at once."""
+
+    def batch(self, indices: list[int]) -> Batch:
+        """Return the samples of these numbers."""
+
+
 class Loader:
     """Iterates over a data set in batches; each `for` is the next epoch. `loader` makes it.
 
     Attributes:
         epoch: the one that the next `for` gives; set it to go on with an earlier run.
+        first: the batch that the next `for` starts with; it is 0 again after that.
     """
 
     def __init__(
@@ -35,13 +44,17 @@ class Loader:
         drop_last: bool,
         time: bool | None,
         pin_memory: bool,
+        rank: int,
+        world: int,
     ) -> None:
+        if not 0 <= rank < world:
+            raise ValueError(f"loader: rank = {rank!r} of world = {world!r}; ranks go from 0 to world - 1")
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"loader: {name} = {value!r}; a whole number >= {least} is needed")
         assert isinstance(data, Sized)
-        self.epoch = 0
-        self._order = _Order(len(data), batch_size, shuffle, seed, drop_last)
+        self.epoch = self.first = 0
+        self._order = _Order(len(data), batch_size, shuffle, seed, drop_last, rank, world)
         self._batches = DataLoader(
             _Batches(data, seed, time),
             batch_size=None,
@@ -56,8 +69,8 @@ class Loader:
         return len(self._order)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._order.epoch = self.epoch
-        self.epoch += 1
+        self._order.epoch, self._order.first = self.epoch, self.first
+        self.epoch, self.first = self.epoch + 1, 0
         return iter(self._batches)
 
 
@@ -71,6 +84,8 @@ def loader(
     drop_last: bool = False,
     time: bool | None = None,
     pin_memory: bool = False,
+    rank: int = 0,
+    world: int = 1,
 ) -> Loader:
     """Return an iterable of batches: `for x, y in loader(data, shuffle=True): ...`.
 
@@ -87,6 +102,9 @@ def loader(
         drop_last: leave out a last batch that is smaller.
         time: whether axis 0 of a sample that is a tensor is time, see `collate`.
         pin_memory: batches in page-locked memory, from which a GPU copies faster.
+        rank: which of `world` processes this is: each gets every world-th sample of each batch.
+        world: how many processes share a batch. One for which none is left gets the batch's first sample, so
+            that all see as many batches; `share` tells how many it has in truth.
 
     Raises:
         ValueError: a number is out of range.
@@ -100,16 +118,26 @@ def loader(
         drop_last=drop_last,
         time=time,
         pin_memory=pin_memory,
+        rank=rank,
+        world=world,
     )
+
+
+def share(size: int, rank: int, world: int) -> int:
+    """Return how many samples of a batch of `size` are those of one rank."""
+    return (size - rank + world - 1) // world
 
 
 class _Order(Sampler[tuple[int, list[int]]]):
     """The numbers of the samples of each batch, with the epoch; made in the main process."""
 
-    def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
+    def __init__(
+        self, size: int, batch_size: int, shuffle: bool, seed: int, drop_last: bool, rank: int, world: int
+    ) -> None:
         self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
         self.batches = size // batch_size if drop_last else -(-size // batch_size)
-        self.epoch = 0
+        self.rank, self.world = rank, world
+        self.epoch = self.first = 0
 
     def __len__(self) -> int:
         return self.batches
@@ -118,8 +146,10 @@ class _Order(Sampler[tuple[int, list[int]]]):
         epoch, order = self.epoch, np.arange(self.size)
         if self.shuffle:
             np.random.default_rng([_SHUFFLE, self.seed, epoch]).shuffle(order)
-        for batch in range(self.batches):
-            yield epoch, order[batch * self.batch_size :][: self.batch_size].tolist()
+        for batch in range(self.first, self.batches):
+            some = order[batch * self.batch_size :][: self.batch_size]
+            mine = some[self.rank :: self.world]
+            yield epoch, (mine if len(mine) else some[:1]).tolist()
 
 
 class _Batches(Dataset[Batch]):
@@ -130,6 +160,8 @@ class _Batches(Dataset[Batch]):
 
     def __getitem__(self, which: tuple[int, list[int]]) -> Batch:
         epoch, indices = which
+        if isinstance(self.data, InBatches):
+            return self.data.batch(indices)
         with _seeded([self.seed, epoch, indices[0]]):
             if isinstance(self.data, Samples):
                 pairs = [self.data.draw(Draw(self.seed, epoch, index)) for index in indices]

@@ -1,6 +1,9 @@
 """Training: recipes, the loop, the losses, and the run folder that it leaves."""
 
-from .loop import Interrupted, Result, TrainingFailed, build, evaluate, load_net, train
+from .config import Config
+from .interrupt import Interrupted
+from .launch import RankFailed
+from .loop import Result, Training, TrainingFailed
 from .losses import (
     READOUTS,
     count_mse,
@@ -14,23 +17,30 @@ from .losses import (
     sum_over_time,
     tet,
 )
-from .recipes import RECIPES, Recipe, find_recipe
+from .recipes import EXPECTED, RECIPES, Expected, Recipe, find_recipe, overlay, read_recipe
 from .regularisers import Spikes, distillation, feature_distillation, firing_rate_penalty, sparsity
 from .run_folder import RunError, RunFolder
+from .runs import build, check, evaluate, load_net, train, train_run
 from .samples import load_samples
 from .spike_trains import van_rossum, victor_purpura, victor_purpura_times
 
 __all__ = [
+    "EXPECTED",
     "READOUTS",
     "RECIPES",
+    "Config",
+    "Expected",
     "Interrupted",
+    "RankFailed",
     "Recipe",
     "Result",
     "RunError",
     "RunFolder",
     "Spikes",
+    "Training",
     "TrainingFailed",
     "build",
+    "check",
     "count_mse",
     "cross_entropy",
     "distillation",
@@ -45,11 +55,14 @@ __all__ = [
     "load_samples",
     "max_over_time",
     "mean_over_time",
+    "overlay",
     "rate_mse",
+    "read_recipe",
     "sparsity",
     "sum_over_time",
     "tet",
     "train",
+    "train_run",
     "van_rossum",
     "victor_purpura",
     "victor_purpura_times",

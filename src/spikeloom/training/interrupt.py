@@ -8,6 +8,19 @@ from types import FrameType
 from typing import Any
 
 
+class Interrupted(Exception):  # noqa: N818
+    """A signal ended the run, after its state was saved.
+
+    Arguments:
+        caught: the signal.
+        where: how far the run came, in words.
+    """
+
+    def __init__(self, caught: signal.Signals, where: str) -> None:
+        super().__init__(f"stopped by {caught.name} {where}")
+        self.caught, self.where = caught, where
+
+
 class StopSignal:
     """While the `with` lasts, the first SIGINT or SIGTERM only sets `caught`; a second acts as always.
 
@@ -23,6 +36,11 @@ class StopSignal:
             for which in (signal.SIGINT, signal.SIGTERM):
                 self._before[which] = signal.signal(which, self._catch)
         return self
+
+    def agree(self, number: int) -> None:
+        """Take the signal that another rank caught; 0 if none did."""
+        if number:
+            self.caught = signal.Signals(number)
 
     def __exit__(self, *error: object) -> None:
         for which, handler in self._before.items():

@@ -1,43 +1,39 @@
-"""The training loop: surrogate gradients, AdamW, a half cosine; stopped and resumed without a trace."""
+"""The training loop, in one file to read, copy and change; stopped and resumed without a trace."""
 
 from __future__ import annotations
 
+import copy
 import math
-import signal
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..data import Dataset, Images
 from ..measure import FiringRates
-from ..models import create_model
-from .interrupt import StopSignal
+from .augment import augmented
+from .checkpoint import gather, part, restore
+from .config import Config
+from .devices import average_gradients, draw_from, highest, make_fabric, total
+from .feed import Data, Feed, HasClasses, Split, splits
+from .health import Health
+from .interrupt import Interrupted, StopSignal
+from .learning import Hands, Objective, make_rule
+from .loggers import Guarded, make_logger
+from .objective import Terms, scores_of
+from .optimizers import make_optimizer, set_rate
 from .progress import Reporter
-from .recipes import Recipe
-from .run_folder import RunError, RunFolder, Tensors
-from .samples import load_samples
+from .run_folder import RunError, RunFolder
+
+Record = dict[str, Any]
 
 
 class TrainingFailed(RuntimeError):  # noqa: N818
     """Training cannot go on: the loss is no longer a number."""
-
-
-class Interrupted(Exception):  # noqa: N818
-    """A signal ended the run, after its state was saved.
-
-    Arguments:
-        caught: the signal.
-        where: how far the run came, in words.
-    """
-
-    def __init__(self, caught: signal.Signals, where: str) -> None:
-        super().__init__(f"stopped by {caught.name} {where}")
-        self.caught = caught
 
 
 @dataclass(frozen=True)
@@ -45,13 +41,15 @@ class Result:
     """What a network does on the test set.
 
     Attributes:
-        test_accuracy: the share of test samples whose class was found.
+        test_accuracy: the share of test samples whose class was found; nan if labels are no classes.
+        test_loss: the mean loss of the labels.
         firing_rates: spikes per neuron and step, by layer.
         epochs: how many epochs the network was trained for.
         seconds_per_epoch: their mean time; nan if there was none.
     """
 
     test_accuracy: float
+    test_loss: float
     firing_rates: dict[str, float]
     epochs: int
     seconds_per_epoch: float
@@ -59,231 +57,397 @@ class Result:
 
 @dataclass
 class Course:
-    """Where a run is: everything of its state that is not a tensor."""
+    """Where a run is: all of its state that is no tensor.
+
+    Attributes:
+        epoch: epochs done.
+        batch: batches done of the one that is under way.
+        step: updates done.
+        loss: the sum over the samples seen in this epoch.
+        correct: how many of them were classified rightly.
+        seen: how many they are.
+        seconds: this epoch's time.
+        best: the best accuracy on the held-out part.
+        best_epoch: after which epoch that was.
+    """
 
     epoch: int = 0
     batch: int = 0
+    step: int = 0
     loss: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    spikes: int = 0
-    chances: int = 0
+    correct: float = 0.0
+    seen: float = 0.0
     seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -1.0
+    best_epoch: int = 0
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> Record:
         """Return the metrics of the epoch so far."""
         return {
             "epoch": self.epoch + 1,
+            "step": self.step,
             "loss": self.loss / max(self.seen, 1),
             "accuracy": self.correct / max(self.seen, 1),
-            "firing_rate": self.spikes / max(self.chances, 1),
-            "samples_per_second": self.seen / max(self.seconds, 1e-9),
             "seconds": self.seconds,
+            "samples_per_second": self.seen / max(self.seconds, 1e-9),
         }
 
     def next_epoch(self) -> None:
-        """Close the epoch: its metrics become history."""
-        done = Course(self.epoch + 1, history=[*self.history, self.metrics()])
-        self.__dict__.update(done.__dict__)
+        """Close the epoch."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.loss = self.correct = self.seen = self.seconds = 0.0
 
 
 class Training:
-    """One run: a recipe, its data, network and optimizer, and where it is. `train` drives it.
+    """One run in one process: network, data, optimiser, and where it is. `run` drives it.
 
     Arguments:
-        run: the folder that the run is saved in.
-        resume: go on from the folder's checkpoint.
+        net: the network; it is trained in place.
+        data: what is learned from and tested on.
+        config: how.
+        folder: where the run is kept; None keeps nothing.
+        objective: a loss `(outputs, y) -> number`, in place of the configured one.
+        teacher: a network to learn from.
+        on_epoch: called with the metrics after each epoch; what it raises ends the run.
     """
 
-    def __init__(self, run: RunFolder, resume: bool) -> None:
-        self.run = run
-        self.name, self.recipe = run.config()
-        self.data = load_samples(self.recipe)
-        torch.manual_seed(self.recipe.seed)
-        self.net = build(self.recipe, self.data)
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay
-        )
-        self.batches = math.ceil(len(self.data.train) / self.recipe.batch_size)
-        self.course = Course()
-        if resume:
-            self._load()
+    def __init__(
+        self,
+        net: nn.Module,
+        data: Data,
+        config: Config,
+        folder: RunFolder | None = None,
+        *,
+        objective: Objective | None = None,
+        teacher: nn.Module | None = None,
+        on_epoch: Callable[[Record], None] | None = None,
+    ) -> None:
+        self.config, self.folder, self.on_epoch = config, folder, on_epoch
+        self.fabric = make_fabric(config)
+        self.lead = self.fabric.global_rank == 0
+        self.train_split, held_out, self.test_split = splits(data, config.validation, config.seed)
+        self.feed = self._feed(self.train_split, shuffle=True)
+        self.name, measured = ("test", self.test_split) if held_out is None else ("validation", held_out)
+        self.measured = self._feed(measured)
+
+        sharded = config.strategy == "fsdp" and config.devices > 1
+        self.rule = self.fabric.to_device(make_rule(config.learning, net, **config.learning_options))
+        if sharded and self.rule.local:
+            raise ValueError(
+                f"recipe: learning = {config.learning!r} needs whole parameters: use strategy ddp"
+            )
+        if teacher is not None:
+            teacher = self.fabric.to_device(teacher.to(next(net.parameters()).dtype).eval())
+        self.terms = Terms(net, config, teacher, objective)
+        if sharded:  # optimisers want the sharded parameters
+            self.module = self.fabric.setup_module(net)
+            self.optimizer = self.fabric.setup_optimizers(make_optimizer(net, config))
         else:
-            self.save()
+            self.module, self.optimizer = self.fabric.setup(net, make_optimizer(net, config))
+        self.net = net
+        average = get_ema_multi_avg_fn(config.ema)
+        self.ema = AveragedModel(net, multi_avg_fn=average) if config.ema else None
+        self.health = Health(net, config.watch)
+        self.course = Course()
+        self.history: list[Record] = []
+        self._sums = [0.0, 0.0, 0.0]  # loss, right answers, samples of this rank since they were added up
 
-    def save(self) -> None:
-        """Write the checkpoint, the model and the metrics."""
-        model = self.net.state_dict()
-        tensors: Tensors = {f"model.{name}": value for name, value in model.items()}
-        for i, p in enumerate(self.net.parameters()):
-            tensors.update({f"optimizer.{i}.{k}": v for k, v in self.optimizer.state.get(p, {}).items()})
-        tensors["rng"] = torch.get_rng_state()
-        self.run.write_tensors("checkpoint.safetensors", tensors, asdict(self.course))
-        self.run.write_tensors(
-            "model.safetensors", model, {"epoch": self.course.epoch, "batch": self.course.batch}
-        )
-        self.run.write_metrics(self.course.history)
+    def _feed(self, split: Split, shuffle: bool = False) -> Feed:
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        size, seed, workers = self.config.batch_size, self.config.seed, self.config.workers
+        return Feed(split, size, shuffle=shuffle, seed=seed, workers=workers, rank=rank, world=world)
 
-    def _load(self) -> None:
-        file, remedy = "checkpoint.safetensors", "the run cannot be resumed: train into a new folder"
-        tensors, state = self.run.read_tensors(file, remedy)
-        try:
-            self.net.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-            for i, p in enumerate(self.net.parameters()):
-                prefix = f"optimizer.{i}."
-                saved = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-                if saved:  # in the parameter's memory format, so that arithmetic goes the same way
-                    self.optimizer.state[p] = {
-                        k: torch.empty_like(p).copy_(v) if v.shape == p.shape and k != "step" else v
-                        for k, v in saved.items()
-                    }
-            torch.set_rng_state(tensors["rng"])
-            self.course = Course(**state)
-        except (RuntimeError, KeyError, TypeError) as error:
-            raise RunError(f"{self.run.path / file} does not fit config.json ({error}); {remedy}") from error
+    # -- learning ---------------------------------------------------------------------------------
 
-    def epoch(self, stop: StopSignal, reporter: Reporter) -> None:
+    def run(self, stop: StopSignal, reporter: Reporter | None, loggers: Sequence[Guarded]) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            TrainingFailed: the loss is NaN or infinite.
+        """
+        course, epochs = self.course, self.config.epochs
+        while True:
+            if self._all_stop(stop):
+                self.save()
+                assert stop.caught
+                raise Interrupted(
+                    stop.caught,
+                    f"after {course.epoch} of {epochs} epochs and {course.batch} of {len(self.feed)} batches",
+                )
+            if course.epoch >= epochs or self._waited_enough():
+                return
+            self.epoch(stop, reporter)
+            if course.batch == len(self.feed):
+                self._close_epoch(reporter, loggers)
+
+    def epoch(self, stop: StopSignal, reporter: Reporter | None) -> None:
         """Train from the course's batch to the epoch's end, or to a signal."""
-        course, recipe = self.course, self.recipe
-        order = torch.randperm(
-            len(self.data.train), generator=torch.Generator().manual_seed((recipe.seed << 20) + course.epoch)
-        )
+        course, config = self.course, self.config
+        started = time.perf_counter()
         self.net.train()
-        while course.batch < self.batches and not stop.caught:
-            start = time.perf_counter()
-            some = order[course.batch * recipe.batch_size :][: recipe.batch_size]
-            with FiringRates(self.net) as rates:
-                loss, correct = self._step(*batch(self.data, self.data.train, some, recipe))
-            spikes, chances = rates.counts()
+        for x, y, axis, mine, size in self.feed.batches(course.epoch, course.batch):
+            with self.health.batch(course.batch):
+                self.step(x, y, axis, mine, size)
             course.batch += 1
-            course.loss += loss * len(some)
-            course.correct += correct
-            course.seen += len(some)
-            course.spikes += spikes
-            course.chances += chances
-            course.seconds += time.perf_counter() - start
-            reporter.batch(course.metrics())
+            course.step += 1
+            now = time.perf_counter()
+            course.seconds, started = course.seconds + now - started, now
+            if reporter is not None:
+                reporter.batch(self._so_far())
+            if config.checkpoint_steps and course.batch % config.checkpoint_steps == 0:
+                self.save()
+            if self._all_stop(stop):
+                break
 
-    def _step(self, x: Tensor, y: Tensor) -> tuple[float, int]:
-        """Take one step down the gradient; return the batch's mean loss and its number of right answers."""
-        done = (self.course.epoch * self.batches + self.course.batch) / (self.recipe.epochs * self.batches)
-        for group in self.optimizer.param_groups:
-            group["lr"] = 0.5 * self.recipe.lr * (1 + math.cos(math.pi * done))
-        scores = self.net(x)
-        loss = functional.cross_entropy(scores, y)
-        value = loss.item()
+    def step(self, x: Tensor, y: Tensor, axis: int, mine: int, size: int) -> None:
+        """Learn from a batch: `mine` samples of this rank, of `size` over all."""
+        config, course, fabric = self.config, self.course, self.fabric
+        done = (course.epoch + course.batch / len(self.feed)) / config.epochs
+        set_rate(self.optimizer.optimizer, config, done)
+        # all that is drawn depends on these numbers alone, so a run that goes on draws the same
+        generator = draw_from(config.seed, course.epoch, course.batch, fabric.global_rank)
+        x, y = fabric.to_device(x), fabric.to_device(y)
+        if x.is_floating_point() and config.precision == "fp64":
+            x = x.double()
+        x, target = augmented(x, y, axis, self.classes, config, generator)
+        if self.rule.needs_time and axis == 0:
+            x, axis = x.expand(config.T, *x.shape), 1
+        parts = min(config.accumulate, y.shape[0])
+        pieces = zip(*(t.tensor_split(parts, a) for t, a in ((x, axis), (target, 0), (y, 0))), strict=True)
+        many = fabric.world_size > 1 and not self.rule.local
+        for number, (x, target, y) in enumerate(pieces):
+            # of means over pieces and ranks, weighted like this, the mean is that over all samples
+            share = len(y) * fabric.world_size / size if mine else 0.0
+            last = number == parts - 1
+            with fabric.no_backward_sync(self.module) if many and not last else nullcontext():
+                self._learn(x, target, y, share)
+        if self.rule.local:
+            average_gradients(fabric, self.net)
+        self._update()
+
+    def _learn(self, x: Tensor, target: Tensor, y: Tensor, share: float) -> None:
+        """Add the gradients of some samples."""
+        hands = Hands(
+            backward=lambda loss: self.fabric.backward(loss * share),
+            update=self._update,
+        )
+        net = self.net if self.rule.local else self.module
+        with self.fabric.autocast(), self.terms.of(x) as objective:
+            outcome = self.rule(net, x, target, objective, hands)
+        value = outcome.loss.item()
         if not math.isfinite(value):
+            kept = f"{self.folder.path} holds the last checkpoint" if self.folder else "nothing was kept"
             raise TrainingFailed(
                 f"the loss is {value} at epoch {self.course.epoch + 1}, batch {self.course.batch + 1} (lr "
-                f"{self.recipe.lr:g}); train again with a smaller --lr; {self.run.path} holds "
-                "the last checkpoint"
+                f"{self.config.lr:g}); train again with a smaller --lr, or with --clip-norm 1; {kept}"
             )
-        self.optimizer.zero_grad()
-        loss.backward()
+        count = len(y) if share else 0
+        self._sums[0] += value * count
+        self._sums[2] += count
+        if count and y.ndim == 1 and not y.is_floating_point():
+            self._sums[1] += int((scores_of(outcome.outputs, self.config).argmax(1) == y).sum())
+
+    def _update(self) -> None:
+        """Take a step down the gradient, and clear it."""
+        clip = self.config.clip_norm
+        if clip is not None or self.config.precision == "fp16":
+            self.fabric.clip_gradients(
+                self.module, self.optimizer, max_norm=clip or math.inf, error_if_nonfinite=False
+            )
+        self.health.gradients()
         self.optimizer.step()
-        return value, int((scores.argmax(1) == y).sum())
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update_parameters(self.net)
+
+    # -- measuring --------------------------------------------------------------------------------
+
+    def measure(self, feed: Feed) -> Record:
+        """Return loss and accuracy on a split, of the weights that would be kept."""
+        net = self._kept().eval()
+        self._share_buffers(net)
+        sums = [0.0, 0.0, 0.0]
+        with torch.inference_mode(), self.fabric.autocast():
+            for x, y, _, mine, _ in feed.batches():
+                x, y = self.fabric.to_device(x), self.fabric.to_device(y)
+                outputs = net(x.double() if x.is_floating_point() and self.config.precision == "fp64" else x)
+                if mine:
+                    sums[0] += float(self.terms.loss(outputs, y)) * mine
+                    sums[2] += mine
+                    if y.ndim == 1 and not y.is_floating_point():
+                        sums[1] += int((scores_of(outputs, self.config).argmax(1) == y).sum())
+        loss, correct, seen = total(self.fabric, sums)
+        return {"loss": loss / seen, "accuracy": correct / seen}
+
+    def result(self) -> Result:
+        """Measure what is kept on the test set."""
+        if self.config.select == "best" and self.folder is not None and self.course.best_epoch:
+            tensors, _ = self.folder.read_tensors("best.safetensors", "choose select=last")
+            restore({f"model/{n}": v for n, v in tensors.items()}, {}, self._kept(), self.optimizer, {})
+        with FiringRates(self._kept()) as rates:
+            found = self.measure(self._feed(self.test_split))
+        seconds = [line["seconds"] for line in self.history]
+        mean = sum(seconds) / len(seconds) if seconds else math.nan
+        return Result(found["accuracy"], found["loss"], rates.layers(), len(self.history), mean)
+
+    def _close_epoch(self, reporter: Reporter | None, loggers: Sequence[Guarded]) -> None:
+        """Measure, keep what is to be kept, and tell."""
+        course, config = self.course, self.config
+        self._add_up()
+        record = {**course.metrics(), "lr": self.optimizer.param_groups[-1]["lr"], **self.health.report()}
+        if (course.epoch + 1) % config.evaluate_every == 0 or course.epoch + 1 == config.epochs:
+            record[self.name] = self.measure(self.measured)
+            if self.name == "validation" and record[self.name]["accuracy"] > course.best:
+                course.best, course.best_epoch = record[self.name]["accuracy"], course.epoch + 1
+                self._write_model("best.safetensors")
+        course.next_epoch()
+        self.health.next_epoch()
+        self.history.append(record)
+        if reporter is not None:
+            reporter.epoch(course.epoch, record)
+        if self.lead:
+            if self.folder is not None:
+                self.folder.write_metrics(self.history)
+            for logger in loggers:
+                logger.log(record, course.epoch)
+        self.save()
+        if self.on_epoch is not None and self.lead:
+            self.on_epoch(record)
+
+    def _waited_enough(self) -> bool:
+        patience = self.config.patience
+        return patience is not None and self.course.epoch - self.course.best_epoch >= patience
+
+    def _so_far(self) -> Record:
+        loss, correct, seen = self._sums
+        course = self.course
+        return {
+            **course.metrics(),
+            "loss": (course.loss + loss) / max(course.seen + seen, 1),
+            "accuracy": (course.correct + correct) / max(course.seen + seen, 1),
+            "samples_per_second": (course.seen + seen) * self.fabric.world_size / max(course.seconds, 1e-9),
+        }
+
+    def _add_up(self) -> None:
+        """Add the sums of all ranks to the course."""
+        loss, correct, seen = total(self.fabric, self._sums)
+        self._sums = [0.0, 0.0, 0.0]
+        self.course.loss += loss
+        self.course.correct += correct
+        self.course.seen += seen
+
+    def _all_stop(self, stop: StopSignal) -> bool:
+        """Tell whether a signal came, to any rank."""
+        if self.fabric.world_size > 1:
+            stop.agree(highest(self.fabric, int(stop.caught or 0)))
+        return stop.caught is not None
+
+    # -- keeping ----------------------------------------------------------------------------------
+
+    @property
+    def classes(self) -> int:
+        """How many classes the data know of; 0 if they do not say."""
+        return len(self.train_split.classes) if isinstance(self.train_split, HasClasses) else 0
+
+    def _kept(self) -> nn.Module:
+        """Return the network that is measured and kept: the moving average, if there is one."""
+        return self.net if self.ema is None else self.ema.module
+
+    def _more(self) -> dict[str, nn.Module]:
+        return {"rule": self.rule, **({} if self.ema is None else {"ema": self.ema})}
+
+    def _share_buffers(self, net: nn.Module) -> None:
+        """Give all ranks the statistics of rank 0, which are those that are kept."""
+        if self.fabric.world_size > 1:
+            for buffer in net.buffers():
+                buffer.copy_(self.fabric.broadcast(buffer))
+
+    def save(self) -> None:
+        """Write a checkpoint and the weights; all ranks call it."""
+        if self.folder is None:
+            return
+        self._add_up()
+        tensors, plain = gather(self.net, self.optimizer.optimizer, self._more())
+        watched, health = self.health.state()
+        tensors |= {f"health/{name}": value for name, value in watched.items()}
+        state = {"course": asdict(self.course), "optimizer": plain, "health": health}
+        state["scaler"] = self.fabric.strategy.precision.state_dict()
+        if self.lead:
+            self.folder.write_checkpoint(self.course.step, tensors, state, self.config.keep_last)
+        self._write_model("model.safetensors")
+
+    def finish(self, result: Result) -> None:
+        """Write the result and the weights that it is of, and leave them in the network."""
+        self._write_model("model.safetensors")
+        if self.folder is not None and self.lead:
+            self.folder.write_json("result.json", asdict(result))
+        if self.ema is not None:
+            self.net.load_state_dict(copy.deepcopy(self.ema.module.state_dict()))
+
+    def _write_model(self, file: str) -> None:
+        if self.folder is not None:
+            tensors, _ = gather(self._kept(), torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.0), {})
+            if self.lead:
+                self.folder.write_tensors(file, part(tensors, "model"), {"epoch": self.course.epoch})
+
+    def load(self) -> None:
+        """Go on from the folder's last checkpoint.
+
+        Raises:
+            RunError: there is none, or it does not fit.
+        """
+        assert self.folder is not None
+        file = next(reversed(self.folder.checkpoints()), "checkpoints/step-*.safetensors")
+        remedy = "remove it to go on from the one before, if there is one, or train into a new folder"
+        tensors, state = self.folder.read_tensors(file, remedy)
+        try:
+            restore(tensors, state["optimizer"], self.net, self.optimizer.optimizer, self._more())
+            self.course = Course(**state["course"])
+            self.health.load_state(part(tensors, "health"), state["health"])
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise RunError(f"{self.folder.path / file} does not fit config.yaml ({why}); {remedy}") from error
+        self.history = self.folder.metrics()[: self.course.epoch]
 
 
-def train(run: RunFolder, resume: bool = False) -> Result:
-    """Train the run of a folder to its end, and measure it.
-
-    Arguments:
-        run: a folder with a config.
-        resume: go on from its checkpoint; the weights at the end are, on CPU, those of an unbroken run.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM; the state is saved.
-        TrainingFailed: the loss is NaN or infinite.
-        RunError: the folder is damaged, or another process trains in it.
-    """
-    with StopSignal() as stop, run.locked():
-        training = Training(run, resume)
-        course, epochs = training.course, training.recipe.epochs
-        first = course.epoch * training.batches + course.batch
-        with Reporter(epochs, training.batches, first) as reporter:
-            while course.epoch < epochs and not stop.caught:
-                training.epoch(stop, reporter)
-                if course.batch == training.batches:
-                    course.next_epoch()
-                    reporter.epoch(course.epoch, course.history[-1])
-                training.save()
-        if stop.caught:
-            where = (
-                f"after {course.epoch} of {epochs} epochs and {course.batch} of {training.batches} batches"
-            )
-            raise Interrupted(stop.caught, where)
-        result = measure(training.net, training.data, training.recipe, course.history)
-        run.write_json("result.json", asdict(result))
+def train_here(
+    net: nn.Module,
+    data: Data,
+    config: Config,
+    folder: RunFolder | None = None,
+    *,
+    resume: bool = False,
+    objective: Objective | None = None,
+    teacher: nn.Module | None = None,
+    on_epoch: Callable[[Record], None] | None = None,
+) -> Result:
+    """Train in this process, which may be one of several; see `spikeloom.training.train`."""
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        training = Training(
+            net, data, config, folder, objective=objective, teacher=teacher, on_epoch=on_epoch
+        )
+        if folder is not None and training.lead:
+            stack.enter_context(folder.locked())
+        if resume:
+            training.load()
+        else:
+            training.save()
+        reporter, loggers, result = None, [], None
+        if training.lead:
+            course, batches = training.course, len(training.feed)
+            first = course.epoch * batches + course.batch
+            reporter = stack.enter_context(Reporter(config.epochs, batches, first))
+            loggers = [make_logger(name, folder.path if folder else None) for name in config.trackers]
+        try:
+            for logger in loggers:
+                logger.start(folder.path.name if folder else "run", asdict(config))
+            training.run(stop, reporter, loggers)
+            result = training.result()
+        finally:
+            for logger in loggers:
+                logger.finish(None if result is None else asdict(result))
+        training.finish(result)
         return result
-
-
-def evaluate(run: RunFolder) -> Result:
-    """Measure the network of a run folder on its test set; equal to what `train` found, to the last digit.
-
-    Raises:
-        RunError: the folder is damaged.
-    """
-    _, recipe = run.config()
-    return measure(load_net(run), load_samples(recipe), recipe, run.metrics())
-
-
-def load_net(run: RunFolder) -> nn.Module:
-    """Return the network of a run folder, with its weights.
-
-    Raises:
-        RunError: the folder is damaged.
-    """
-    _, recipe = run.config()
-    net = build(recipe, load_samples(recipe))
-    remedy = "train again, into a new folder"
-    tensors, _ = run.read_tensors("model.safetensors", remedy)
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise RunError(
-            f"{run.path / 'model.safetensors'} does not fit config.json ({error}); {remedy}"
-        ) from error
-    return net
-
-
-def build(recipe: Recipe, data: Dataset) -> nn.Module:
-    """Return the recipe's network for images of the data's shape."""
-    channels, height, _ = data.shape
-    shape: dict[str, Any] = {"in_channels": channels, "image_size": height, "num_classes": len(data.classes)}
-    net = create_model(recipe.model, **{**shape, "T": recipe.T, **recipe.model_options})
-    # convolutions run faster with channels last
-    return net.to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def batch(data: Dataset, images: Images, some: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Return chosen samples, augmented, as the network takes them, and their labels, on the device."""
-    x, shift = _inputs(data, images, some), recipe.shift
-    if shift:
-        height, width = x.shape[-2:]
-        dy, dx = (int(i) for i in torch.randint(0, 2 * shift + 1, (2,)))
-        x = functional.pad(x, [shift] * 4)[..., dy : dy + height, dx : dx + width]
-    return x.to(recipe.device), images.labels[some].to(recipe.device)
-
-
-def _inputs(data: Dataset, images: Images, some: Tensor) -> Tensor:
-    """Return images `[B, C, H, W]`, or frames `[T, B, C, H, W]`."""
-    x = data.intensity(images.pixels[some])
-    return x.transpose(0, 1) if x.ndim == 5 else x
-
-
-def measure(net: nn.Module, data: Dataset, recipe: Recipe, history: list[dict[str, float]]) -> Result:
-    """Return the network's accuracy and firing rates on the test set."""
-    net.eval()
-    correct = 0
-    with torch.inference_mode(), FiringRates(net) as rates:
-        for some in _in_order(len(data.test), recipe.batch_size):
-            x = _inputs(data, data.test, some).to(recipe.device)
-            correct += int((net(x).argmax(1).cpu() == data.test.labels[some]).sum())
-    seconds = [line["seconds"] for line in history]
-    mean = sum(seconds) / len(seconds) if seconds else math.nan
-    return Result(correct / len(data.test), rates.layers(), len(history), mean)
-
-
-def _in_order(count: int, size: int) -> Iterator[Tensor]:
-    yield from torch.arange(count).split(size)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import filelock
 import safetensors
 import torch
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
-from .recipes import Recipe
+from .recipes import Recipe, read_recipe, to_yaml
 
 Tensors = dict[str, Tensor]
 
@@ -28,7 +32,14 @@ class RunError(RuntimeError):
 
 
 class RunFolder:
-    """`config.json`, `metrics.jsonl`, `model.safetensors`, `checkpoint.safetensors`, `result.json` of a run.
+    """The folder of a run:
+
+        config.yaml          the recipe, with every value, and its name
+        run.json             what ran it: hash, versions, revision, command, machine
+        metrics.jsonl        a line an epoch
+        checkpoints/         the last few states that a run can go on from
+        model.safetensors    the weights as they are now; best.safetensors: those that were best
+        result.json          at the end: what the network does on the test set
 
     Each file is written beside its place, synced and renamed, so that a reader, or a machine that stops, sees
     the old one or the new one. Tensor files carry a sha256 of their content. Nothing is pickled.
@@ -47,8 +58,9 @@ class RunFolder:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             # exclusive: of two runs that start at once, one is refused
-            with open(run.path / "config.json", "x") as file:
-                json.dump({"recipe": name, **dataclasses.asdict(recipe)}, file, indent=2)
+            with open(run.path / "config.yaml", "x", encoding="utf-8") as file:
+                file.write(to_yaml(name, recipe))
+            (run.path / "checkpoints").mkdir(exist_ok=True)
         except FileExistsError as error:
             raise RunError(
                 f"{run.path} exists and is {'a run' if run.path.is_dir() else 'no folder'}; continue it with "
@@ -58,6 +70,7 @@ class RunFolder:
             raise RunError(
                 f"{run.path} cannot be written ({error}); choose another folder with --run-dir"
             ) from error
+        run.write_json("run.json", provenance(recipe))
         return run
 
     @classmethod
@@ -88,48 +101,59 @@ class RunFolder:
 
     def write_json(self, file: str, value: Any) -> None:
         """Write a JSON file."""
-        self._write(file, json.dumps(value, indent=2).encode())
+        self._write(file, lambda part: part.write_bytes(json.dumps(value, indent=2).encode()))
 
-    def write_metrics(self, epochs: Iterable[dict[str, float]]) -> None:
+    def write_metrics(self, epochs: Iterable[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl, a line an epoch."""
-        self._write("metrics.jsonl", b"".join(json.dumps(line).encode() + b"\n" for line in epochs))
+        lines = b"".join(json.dumps(line).encode() + b"\n" for line in epochs)
+        self._write("metrics.jsonl", lambda part: part.write_bytes(lines))
 
     def write_tensors(self, file: str, tensors: Tensors, state: Any = None) -> None:
         """Write a safetensors file, with `state` (JSON) in its header."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         text = json.dumps(state)
-        self._write(file, save(tensors, {"state": text, "sha256": _digest(tensors, text)}))
+        header = {"state": text, "sha256": _digest(tensors, text)}
+        self._write(file, lambda part: save_file(tensors, part, header))
 
-    def _write(self, file: str, content: bytes) -> None:
-        part = tempfile.NamedTemporaryFile(dir=self.path, prefix=f".{file}.", delete=False)  # noqa: SIM115
+    def write_checkpoint(self, step: int, tensors: Tensors, state: Any, keep: int) -> None:
+        """Write the state after so many updates; then remove all but the last `keep`."""
+        self.write_tensors(f"checkpoints/step-{step:08}.safetensors", tensors, state)
+        for file in self.checkpoints()[:-keep]:
+            (self.path / file).unlink(missing_ok=True)
+
+    def _write(self, file: str, write: Callable[[Path], Any]) -> None:
+        place = self.path / file
+        part = place.with_name(f".{place.name}.{os.getpid()}")
         try:
-            with part:
-                part.write(content)
-                part.flush()
-                os.fsync(part.fileno())
-            os.replace(part.name, self.path / file)
+            write(part)
+            with open(part, "rb+") as opened:
+                os.fsync(opened.fileno())
+            os.replace(part, place)
+            _sync(place.parent)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise RunError(
+                f"{place} cannot be written ({error}); what was there before is whole: free some space or "
+                f"mend the disk, then go on with --resume {self.path}"
+            ) from error
         except BaseException:
-            os.unlink(part.name)
+            part.unlink(missing_ok=True)
             raise
 
     # -- reading ----------------------------------------------------------------------------------
 
     def config(self) -> tuple[str, Recipe]:
         """Return the recipe's name and the recipe as it was run."""
-        file = self.path / "config.json"
+        file = self.path / "config.yaml"
         remedy = "this is no folder that `spikeloom train` finished making; train into a new one"
+        if not file.exists():
+            raise RunError(f"{file} does not exist; {remedy}")
         try:
-            values = json.loads(file.read_bytes())
-            name = values.pop("recipe")
-            if not isinstance(name, str):
-                raise TypeError(f"recipe is {name!r}")
-            return name, Recipe(**values)
-        except FileNotFoundError as error:
-            raise RunError(f"{file} does not exist; {remedy}") from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RunError(f"{file} cannot be read ({type(error).__name__}: {error}); {remedy}") from error
+            return read_recipe(file)
+        except ValueError as error:
+            raise RunError(f"{file} cannot be used: {error}; {remedy}") from error
 
-    def metrics(self) -> list[dict[str, float]]:
+    def metrics(self) -> list[dict[str, Any]]:
         """Return the metrics of each epoch so far."""
         file = self.path / "metrics.jsonl"
         try:
@@ -138,6 +162,21 @@ class RunFolder:
             return []
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged ({error}); remove it, or train into a new folder") from error
+
+    def read_json(self, file: str) -> Any:
+        """Return what a JSON file of the folder holds; None if it is not there."""
+        path = self.path / file
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error}); remove it, or train into a new folder") from error
+
+    def checkpoints(self) -> list[str]:
+        """Return the checkpoints, the oldest first, as names within the folder."""
+        found = (self.path / "checkpoints").glob("step-*.safetensors")
+        return sorted(f"checkpoints/{path.name}" for path in found)
 
     def read_tensors(self, file: str, remedy: str) -> tuple[Tensors, Any]:
         """Return the tensors of a file and the state in its header; RunError unless it is whole."""
@@ -155,6 +194,47 @@ class RunFolder:
             raise RunError(f"{path} does not exist; {remedy}") from error
         except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
             raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
+
+
+def provenance(recipe: Recipe) -> dict[str, Any]:
+    """Return what a run is run by, so that it can be repeated."""
+    versions = {name: metadata.version(name) for name in ("torch", "numpy", "numba", "lightning-fabric")}
+    return {
+        "hash": recipe.hash,
+        "seed": recipe.seed,
+        "command": sys.argv,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "python": platform.python_version(),
+            "spikeloom": metadata.version("spikeloom"),
+            **versions,
+        },
+        "revision": _revision(),
+        "machine": {
+            "system": platform.platform(),
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _revision() -> str | None:
+    """Return the git revision of the working folder, with "+" if it has changes; None outside of one."""
+    try:
+        run = partial(subprocess.run, capture_output=True, text=True, timeout=10, check=True)
+        revision = run(["git", "rev-parse", "HEAD"]).stdout.strip()
+        return revision + ("+" if run(["git", "status", "--porcelain", "-uno"]).stdout.strip() else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _sync(folder: Path) -> None:
+    """Make a renaming last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _digest(tensors: Tensors, text: str) -> str:

@@ -1,0 +1,159 @@
+"""What a loop is fed with: batches of a data set, in memory or not, a rank's share of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Subset
+
+from ..data import Batch, Dataset, Images, Samples
+from ..data.loader import Loader, loader, share
+from ..data.samples import Draw
+
+_HELD_OUT = 0x4E1D  # keeps the choice of what is held out apart from the order
+
+
+@runtime_checkable
+class HasClasses(Protocol):
+    """A data set that knows its classes."""
+
+    classes: Sequence[str]
+
+
+class InMemory(TorchDataset[tuple[Tensor, Tensor]]):
+    """One split of a `Dataset`, in memory."""
+
+    def __init__(self, data: Dataset, images: Images) -> None:
+        self.data, self.images, self.classes = data, images, data.classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x, y = self.batch([index])
+        return x.squeeze(1 if self.data.in_time else 0), y[0]
+
+    def batch(self, indices: list[int]) -> Batch:
+        """Return the samples of these numbers, as the network takes them."""
+        some = torch.tensor(indices)
+        x = self.data.inputs(self.images.pixels[some])
+        lengths = torch.full((len(some),), len(x)) if self.data.in_time else None
+        return Batch(x, self.images.labels[some], lengths)
+
+
+Split = TorchDataset[Any]
+Data = Dataset | tuple[Split, Split]
+"""What `train` takes: a `Dataset` in memory, or the training and the test split, map-style, of pairs."""
+
+
+def splits(data: Data, validation: float, seed: int) -> tuple[Split, Split | None, Split]:
+    """Return what is learned from, what is held out of it (None if nothing is), and what is tested on.
+
+    Raises:
+        TypeError: something that is no data.
+        ValueError: a split without samples, or too few to hold some out.
+    """
+    if isinstance(data, Dataset):
+        train, test = InMemory(data, data.train), InMemory(data, data.test)
+    elif isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "__getitem__") for part in data):
+        train, test = data  # type: ignore[assignment]
+    else:
+        raise TypeError(
+            f"data is {type(data).__name__}; a Dataset, as sl.data.load_data gives, or (train, test), "
+            "map-style data sets of pairs (x, label), is accepted"
+        )
+    for name, part in (("training", train), ("test", test)):
+        if not isinstance(part, Sized) or not len(part):
+            raise ValueError(f"the {name} split has no samples, or no len(); a map-style data set is needed")
+    if not validation:
+        return train, None, test
+    count = round(len(train) * validation)
+    if not 0 < count < len(train):
+        raise ValueError(
+            f"validation = {validation:g} of {len(train)} samples holds out {count}; both parts need some"
+        )
+    order = np.random.default_rng([_HELD_OUT, seed]).permutation(len(train)).tolist()
+    return _some(train, sorted(order[count:])), _some(train, sorted(order[:count])), test
+
+
+def _some(split: Split, indices: list[int]) -> Split:
+    """Return some samples of a split, drawn as they are drawn there."""
+    if isinstance(split, InMemory):
+        pixels, labels = split.images.pixels[indices], split.images.labels[indices]
+        return InMemory(split.data, Images(pixels, labels))
+    return _Drawn(split, indices) if isinstance(split, Samples) else Subset(split, indices)
+
+
+class Feed:
+    """A split's batches for one rank, with each batch's weight in the mean over all ranks.
+
+    Arguments:
+        split: a map-style data set of pairs.
+        batch_size: samples a batch, over all ranks.
+        shuffle: another order in each epoch.
+        seed: of the order, and of transforms that draw.
+        workers: processes that prepare samples.
+        rank: which rank this is.
+        world: of how many.
+    """
+
+    def __init__(
+        self, split: Split, batch_size: int, *, shuffle: bool, seed: int, workers: int, rank: int, world: int
+    ) -> None:
+        size: int = len(split)  # type: ignore[arg-type]  # `splits` saw to it
+        self.size, self.batch_size, self.rank, self.world = size, batch_size, rank, world
+        self._loader: Loader = loader(
+            split,
+            batch_size,
+            shuffle=shuffle,
+            workers=workers,
+            seed=seed,
+            rank=rank,
+            world=world,
+            pin_memory=torch.cuda.is_available() and workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def batches(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, Tensor, int, int, int]]:
+        """Go through an epoch from batch `first` on: x, y, the batch axis of x, this rank's samples, and all.
+
+        Raises:
+            DataError: a sample cannot be read; the message has its number.
+        """
+        self._loader.epoch, self._loader.first = epoch, first
+        for number, batch in enumerate(self._loader, first):
+            size = min(self.batch_size, self.size - number * self.batch_size)
+            axis = 0 if batch.lengths is None else 1
+            yield batch.x, batch.y, axis, share(size, self.rank, self.world), size
+
+
+class _Drawn(Samples):
+    """Some of the samples of a data set that draws at random, drawn as all are."""
+
+    def __init__(self, data: Samples, indices: list[int]) -> None:
+        self.data, self.indices = data, indices
+        self.info, self.split, self.classes = self.data.info, self.data.split, self.data.classes
+
+    @property
+    def identity(self) -> str:
+        """The identity of all, and which these are."""
+        return f"{self.data.identity}\n{list(self.indices)}"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a sample differs from draw to draw."""
+        return self.data.is_random
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def draw(self, draw: Draw) -> tuple[Any, Any]:
+        """Return the sample and label of a number among these."""
+        return self.data.draw(Draw(draw.seed, draw.epoch, self.indices[draw.index], draw.stage))

@@ -1,0 +1,104 @@
+"""Optimisers, the learning rate of each layer, and its course over a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from .config import Config
+
+
+def make_optimizer(net: nn.Module, config: Config) -> Optimizer:
+    r"""Return the optimiser of a configuration, for the parameters of `net` that learn.
+
+    Weights decay; biases, norms and neurons' parameters, which have one axis or none, do not: a time constant
+    that decays would end at 0. With `layer_decay` d, the layer that is k layers before the last learns with
+    the rate $d^k$ (Clark et al. 2020, ELECTRA, arXiv:2003.10555); a layer is a module with a weight, and the
+    norm or neuron after it belongs to it.
+
+    Raises:
+        ValueError: nothing learns, or what a library is needed for is not installed.
+    """
+    groups = _groups(net, config)
+    if not groups:
+        raise ValueError(
+            f"{type(net).__name__} has no parameter with requires_grad=True; nothing would learn"
+        )
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
+    if config.optimizer == "lamb":
+        return _lamb()(groups, lr=config.lr)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def set_rate(optimizer: Optimizer, config: Config, done: float) -> float:
+    """Give each group its learning rate, `done` of all epochs into the run; return that of the last layer."""
+    rate = config.lr * factor(config, done)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+    return rate
+
+
+def factor(config: Config, done: float) -> float:
+    r"""Return the learning rate as a factor of the highest, after a share `done` of the run.
+
+    With e the epochs done, E all and W those of warm-up, it rises as e / W, then
+
+    * cosine: falls as $r + (1 - r)\,(1 + \cos \pi u) / 2$, $u = (e - W) / (E - W)$, $r$ the end's share
+      (Loshchilov & Hutter 2017, arXiv:1608.03983);
+    * one-cycle: the same, and rises along half a cosine from 1/25 of the highest (Smith & Topin 2019,
+      arXiv:1708.07120), for 0.3 of all epochs if W is 0;
+    * step: is $q^{\lfloor e / S \rfloor}$ with S epochs a step and q the factor;
+    * constant: is 1.
+    """
+    epoch = done * config.epochs
+    warm = config.warmup_epochs
+    if config.schedule == "one-cycle":
+        warm = warm or 0.3 * config.epochs
+        if epoch < warm:
+            return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * epoch / warm)) / 2
+    elif epoch < warm:
+        return epoch / warm
+    if config.schedule == "step":
+        return config.step_factor ** int(epoch // config.step_epochs)
+    if config.schedule == "constant":
+        return 1.0
+    end = config.lr_end / config.lr if config.lr else 0.0
+    left = max(config.epochs - warm, 1e-9)
+    return end + (1 - end) * (1 + math.cos(math.pi * min((epoch - warm) / left, 1.0))) / 2
+
+
+def _groups(net: nn.Module, config: Config) -> list[dict[str, Any]]:
+    """Return groups of parameters with one decay and one scale of the learning rate each."""
+    layer, layers = 0, 0
+    found: list[tuple[nn.Parameter, int]] = []
+    seen: set[nn.Parameter] = set()
+    for module in net.modules():
+        own = [p for p in module.parameters(recurse=False) if p not in seen]
+        seen.update(own)
+        if any(p.ndim > 1 for p in own):
+            layer, layers = layers, layers + 1
+        found += [(p, layer) for p in own if p.requires_grad]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for p, depth in found:
+        scale = config.layer_decay ** max(layers - 1 - depth, 0)
+        groups.setdefault((scale, p.ndim > 1), []).append(p)
+    return [
+        {"params": some, "scale": scale, "weight_decay": config.weight_decay if decays else 0.0}
+        for (scale, decays), some in groups.items()
+    ]
+
+
+def _lamb() -> Any:
+    try:
+        from pytorch_optimizer import Lamb
+    except ImportError as error:
+        raise ValueError(
+            "optimizer = 'lamb' needs pytorch-optimizer: pip install 'spikeloom[optim]', or choose adamw"
+        ) from error
+    return Lamb
