@@ -8,9 +8,21 @@ from torch import nn
 
 from ...names import unknown
 from .bptt import BPTT
+from .decolle import DECOLLE
+from .feedback import DirectFeedbackAlignment, FeedbackAlignment
+from .ottt import OTTT, SLTT
 from .rule import Hands, Objective, Outcome, Rule
+from .truncated import TruncatedBPTT
 
-RULES: dict[str, type[Rule]] = {"bptt": BPTT}
+RULES: dict[str, type[Rule]] = {
+    "bptt": BPTT,
+    "tbptt": TruncatedBPTT,
+    "sltt": SLTT,
+    "ottt": OTTT,
+    "decolle": DECOLLE,
+    "feedback-alignment": FeedbackAlignment,
+    "direct-feedback-alignment": DirectFeedbackAlignment,
+}
 """The rules by name: `RULES[name](net, **options)`."""
 
 
@@ -26,4 +38,18 @@ def make_rule(name: str, net: nn.Module, **options: Any) -> Rule:
     return RULES[name](net, **options)
 
 
-__all__ = ["BPTT", "RULES", "Hands", "Objective", "Outcome", "Rule", "make_rule"]
+__all__ = [
+    "BPTT",
+    "DECOLLE",
+    "OTTT",
+    "RULES",
+    "SLTT",
+    "DirectFeedbackAlignment",
+    "FeedbackAlignment",
+    "Hands",
+    "Objective",
+    "Outcome",
+    "Rule",
+    "TruncatedBPTT",
+    "make_rule",
+]
