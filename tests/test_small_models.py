@@ -70,7 +70,7 @@ def test_each_steps_scores_and_their_mean(name: str, neuron: str) -> None:
 def test_dense_layers_by_hand() -> None:
     torch.manual_seed(0)
     x = torch.rand(6, 3, 2, 4)
-    net = settled(sl.create_model("dense_snn", input_shape=(2, 4), hidden=(5,), num_classes=3), x)
+    net = settled(sl.create_model("dense_snn", in_features=8, hidden=(5,), num_classes=3), x)
     linear, norm = net.synapses[0]  # type: ignore[index,misc]
     nn.init.constant_(norm.bias, 1.5)  # enough input for some of the neurons to fire
     y = norm(x.flatten(2).flatten(0, 1) @ linear.weight.T).reshape(6, 3, 5)
@@ -133,7 +133,9 @@ def test_a_network_fits_its_samples() -> None:
     assert conv.T == 5
     dense = model_for("dense_snn", (64,), 10, T=5, hidden=(8,))
     assert dense(torch.rand(3, 2, 64)).shape == (2, 10)
-    assert model_for("dense_snn", (2, 8, 8), 10, T=5)(torch.rand(2, 2, 8, 8)).shape == (2, 10)
+    flat = model_for("dense_snn", (2, 8, 8), 10, T=5)
+    images = torch.rand(2, 2, 8, 8)
+    torch.testing.assert_close(flat.eval()(images), flat(images.expand(5, 2, 2, 8, 8)))
     for shape in ((64,), (2, 16, 8)):
         with pytest.raises(ValueError, match="dense_snn"):
             model_for("conv_snn", shape, 10, T=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ class DenseSNN(nn.Module):
     mean over time, $y = \frac{1}{T}\sum_t (W\,s_t + b)$, or every step's $W\,s_t + b$.
 
     Arguments:
-        input_shape: the shape of one step of a sample; flattened.
+        in_features: numbers in one step of a sample.
         num_classes: the number of outputs.
         hidden: neurons, one number a layer.
         recurrent: whether layers hear themselves.
@@ -33,8 +32,9 @@ class DenseSNN(nn.Module):
         dropout: the share of each layer's outputs that training hides from the next.
         readout: "mean" over time, or "none": the scores of each step.
 
-    Input `[B, *input_shape]`, shown for T steps, or `[T, B, *input_shape]`, of any T; output
-    `[B, num_classes]`, or `[T, B, num_classes]` with readout "none".
+    Input `[B, in_features]`, shown for T steps, or `[T, B, in_features]`, of any T; images `[B, C, H, W]` and
+    frames `[T, B, C, H, W]` are flattened. Output `[B, num_classes]`, or `[T, B, num_classes]` with readout
+    "none".
 
     Raises:
         ValueError: no layer, or one of no neurons; no such neuron or readout.
@@ -42,7 +42,7 @@ class DenseSNN(nn.Module):
 
     def __init__(
         self,
-        input_shape: Sequence[int] = (64,),
+        in_features: int = 64,
         num_classes: int = 10,
         hidden: Sequence[int] = (128, 128),
         recurrent: bool = False,
@@ -58,10 +58,10 @@ class DenseSNN(nn.Module):
         if not hidden or min(hidden) < 1:
             raise ValueError(f"dense_snn: hidden {hidden}; at least one layer of at least 1 neuron is needed")
         self.readout = read(readout)
-        self.input_shape = tuple(input_shape)
+        self.input_shape = (in_features,)
         self.T = 1 if neuron == "ReLU" and not recurrent else T
         self.synapses, self.neurons = nn.ModuleList(), nn.ModuleList()
-        size = math.prod(self.input_shape)
+        size = in_features
         for i, width in enumerate(hidden):
             layers: list[nn.Module] = [nn.Linear(size, width, bias=False), nn.BatchNorm1d(width)]
             if i and dropout:
@@ -77,9 +77,8 @@ class DenseSNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores."""
-        axes = len(self.input_shape)
-        static = x.ndim == axes + 1
-        x = (x.unsqueeze(0) if static else x).flatten(-axes)
+        static = x.ndim in (2, 4)
+        x = (x.unsqueeze(0) if static else x).flatten(2)
         for i, (synapse, neuron) in enumerate(zip(self.synapses, self.neurons, strict=True)):
             x = synapse(x)
             if static and i == 0:  # what does not change in time passed the first synapse once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 from torch import nn
@@ -14,7 +15,7 @@ from .registry import create_model
 def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, **overrides: Any) -> nn.Module:
     """Build the network of that name for samples of a shape: what its class asks of them is filled in.
 
-    These are the arguments `input_shape`, `in_channels`, `image_size`, `num_classes` and `T`, as far as it
+    These are the arguments `in_features`, `in_channels`, `image_size`, `num_classes` and `T`, as far as it
     has them; `overrides` are in place of these, too.
 
     Arguments:
@@ -32,7 +33,7 @@ def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, **ove
     if name not in known:
         return create_model(name)  # which says what there is
     arguments = inspect.signature(known[name]).parameters
-    filled: dict[str, Any] = {"input_shape": shape, "num_classes": num_classes, "T": T}
+    filled: dict[str, Any] = {"in_features": math.prod(shape), "num_classes": num_classes, "T": T}
     if "image_size" in arguments and "image_size" not in overrides:
         if len(shape) != 3 or shape[1] != shape[2]:
             raise ValueError(
