@@ -69,11 +69,11 @@ def test_each_steps_scores_and_their_mean(name: str, neuron: str) -> None:
 
 def test_dense_layers_by_hand() -> None:
     torch.manual_seed(0)
-    x = torch.rand(6, 3, 2, 4)
+    x = torch.rand(6, 3, 8)
     net = settled(sl.create_model("dense_snn", in_features=8, hidden=(5,), num_classes=3), x)
     linear, norm = net.synapses[0]  # type: ignore[index,misc]
     nn.init.constant_(norm.bias, 1.5)  # enough input for some of the neurons to fire
-    y = norm(x.flatten(2).flatten(0, 1) @ linear.weight.T).reshape(6, 3, 5)
+    y = norm(x.flatten(0, 1) @ linear.weight.T).reshape(6, 3, 5)
     v, spikes = torch.zeros(3, 5), []
     for y_t in y:  # sl.LIF(): tau 2, threshold 1, reset to 0
         v = v + (y_t - v) / 2
