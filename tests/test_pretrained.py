@@ -302,8 +302,10 @@ def test_save_that_fails(step: str, fails: int, tmp_path: Path, monkeypatch: pyt
     else:
         assert_same(new, from_pretrained(tmp_path))
     monkeypatch.undo()
+    (tmp_path / ".model.safetensors.0123.part").touch()  # of a process that was killed
     save_pretrained(new, tmp_path)
     assert_same(new, from_pretrained(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ class PretrainedError(ValueError):
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files of a folder: all beside their places first, synced, and then renamed, in their order.
 
-    What goes wrong in writing, as a full disk, leaves the folder as it was.
+    What goes wrong in writing, as a full disk, leaves the folder as it was. What a killed process left beside
+    the places is removed.
     """
     mark = secrets.token_hex(4)
     parts = {name: folder / f".{name}.{mark}.part" for name in files}
@@ -37,6 +38,8 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
                 os.fsync(file.fileno())
         for name, part in parts.items():
             os.replace(part, folder / name)
+        for left in (path for name in files for path in folder.glob(f".{name}.*.part")):
+            left.unlink(missing_ok=True)
     except BaseException:
         for part in parts.values():
             part.unlink(missing_ok=True)
