@@ -60,7 +60,7 @@ class Guarded:
         self.logger = logger
         self._name, self._remedy, self._say = name, remedy, say
         self._waiting: list[tuple[dict[str, float], int]] = []
-        self._failures, self._given_up = 0, False
+        self._failures, self._told, self._given_up = 0, False, False
 
     def start(self, name: str, config: Mapping[str, Any]) -> None:
         """Begin."""
@@ -91,8 +91,9 @@ class Guarded:
             what()
         except Exception as error:
             self._failures += 1
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            if self._failures == 1:
+            if not self._told:
+                self._told = True
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
                 self._say(
                     f"{self._name} did not take the run's metrics ({reason}); the run goes on without it, "
                     f"and metrics.jsonl has them all; {self._remedy}"
