@@ -49,8 +49,8 @@ def cluster(cpus: int) -> Iterator[Any]:
         ray.init(address=address, **options)
     except ConnectionError as error:
         raise RuntimeError(
-            f"no Ray answers at RAY_ADDRESS={address} ({one_line(error)}); start it with `ray start --head`, or "
-            "unset RAY_ADDRESS for a Ray on this machine alone"
+            f"no Ray answers at RAY_ADDRESS={address} ({one_line(error)}); start it with `ray start --head`, "
+            "or unset RAY_ADDRESS for a Ray on this machine alone"
         ) from error
     try:
         yield ray
@@ -59,7 +59,7 @@ def cluster(cpus: int) -> Iterator[Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's kind and the first line of its message; of one that Ray brings, the error behind it."""
+    """Return an error's kind and the first line of its message; of one within Ray's, the error within."""
     behind = getattr(error, "cause", None)
     if isinstance(behind, BaseException):
         error = behind
@@ -154,8 +154,8 @@ def launch_ray(worker: Callable[..., Any], args: tuple[Any, ...], devices: int, 
         for kind, wanted in (("CPU", devices), ("GPU", devices * gpus)):
             if wanted > total.get(kind, 0):
                 raise RuntimeError(
-                    f"{devices} ranks need {wanted} {kind}s, and the cluster has {total.get(kind, 0):g}; give "
-                    "fewer --devices, or add nodes with `ray start --address=...`"
+                    f"{devices} ranks need {wanted} {kind}s, and the cluster has {total.get(kind, 0):g}; "
+                    "give fewer --devices, or add nodes with `ray start --address=...`"
                 )
         kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Rank)
         actors = [kind.remote() for _ in range(devices)]
