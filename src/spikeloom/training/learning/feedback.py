@@ -32,7 +32,8 @@ class FeedbackAlignment(Rule):
         seed: what B is drawn from, 0 or more: uniform within $\pm 1/\sqrt{n}$ for n inputs of a neuron, as
             torch draws weights.
 
-    The B are buffers, `feedback.0` and on, in the order of the network's layers.
+    The B are buffers, `feedback.0` and on, in the order of the network's layers. `sl.Recurrent` runs its
+    eager loop, announced, since its kernel knows no other way back.
 
     Raises:
         ValueError: a network with other weights, or none; a layer with a forward of its own; a seed below 0.
