@@ -81,7 +81,7 @@ def test_the_hub_reads_the_metadata(tmp_path: Path) -> None:
     data = hub_card(FULL.markdown(), tmp_path).data
     assert data.license == "apache-2.0"
     assert data.library_name == "spikeloom"
-    assert data.tags == ["spiking-neural-network", "spikeloom", "vision"]
+    assert data.tags == ["spikeloom", "vision"]
     assert data.datasets == ["digits"]
     assert data.metrics == ["accuracy"]
     assert data.pipeline_tag == "image-classification"
@@ -191,6 +191,9 @@ def test_card_of_a_network_alone() -> None:
     # conv 4 x 9, norm 2 x 4, head 4 x 16 x 10 + 10
     assert card.parameters == 36 + 8 + 650
     assert card.accuracy == {}
+    assert card.tags == ("spiking-neural-network",)
+    twin = sl.create_model("conv_snn", channels=[4], image_size=8, neuron="ReLU")
+    assert ModelCard.of(twin, "conv_snn").tags == ()
 
 
 # -- of a run -----------------------------------------------------------------------------------------
@@ -260,6 +263,19 @@ def test_some_samples_or_none(trained: list[RunFolder]) -> None:
     assert "| Operations | not measured |" in card.markdown()
     with pytest.raises(ValueError, match="samples = -1"):
         card_of(trained[0], samples=-1)
+
+
+def test_recordings_split_in_time_are_said_so(
+    trained: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = sl.data.info("digits")
+    without = dataclasses.replace(known, kind="events", splits={"all": None})
+    assert not any("windows" in text for text in card_of(trained[0], samples=0).limits)
+    net = load_net(trained[0])
+    monkeypatch.setattr("spikeloom.training.card.info", lambda name: without)
+    card = card_of(trained[0], net=net, samples=0)
+    assert any("windows of the same recordings" in text for text in card.limits)
+    assert card.task == "other"
 
 
 def test_missing_parts_are_unknown(run: RunFolder) -> None:

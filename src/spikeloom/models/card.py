@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ..nn.time import spiking_layers
 from .markdown import code, line, table, yaml_of
 
 E_MAC, E_AC = 4.6, 0.9  # pJ, 32-bit floating point in 45 nm at 0.9 V (Horowitz 2014)
@@ -138,7 +139,7 @@ class ModelCard:
     @classmethod
     def of(cls, net: nn.Module, name: str) -> ModelCard:
         """Return a card that says what the network itself tells, and no more."""
-        return cls(name, model=name, parameters=count(net))
+        return cls(name, model=name, parameters=count(net), tags=tags_of(net))
 
     def markdown(self) -> str:
         """Return the card, metadata first, as the hub reads it from README.md."""
@@ -146,7 +147,7 @@ class ModelCard:
         parts = [
             f"---\n{yaml_of(self.metadata())}---",
             f"# {line(self.name)}",
-            self.summary or "A spiking network; its author has not described it.",
+            self.summary or "Its author has not described this network.",
             f'```python\nimport spikeloom as sl\n\nnet = sl.models.from_pretrained("{_USE}")\n```',
             "## Results",
             table(self._results()),
@@ -163,7 +164,7 @@ class ModelCard:
 
     def metadata(self) -> dict[str, Any]:
         """Return the card's metadata in the hub's schema."""
-        tags = dict.fromkeys(["spiking-neural-network", "spikeloom", *self.tags])
+        tags = dict.fromkeys(["spikeloom", *self.tags])
         found: dict[str, Any] = {"license": self.license, "library_name": "spikeloom", "tags": list(tags)}
         if self.task != "other":
             found["pipeline_tag"] = self.task
@@ -257,6 +258,11 @@ class ModelCard:
 
 
 _USE = "this folder, or this repository's name"
+
+
+def tags_of(net: nn.Module) -> tuple[str, ...]:
+    """Return the hub's tags that say what kind of network it is."""
+    return ("spiking-neural-network",) if any(True for _ in spiking_layers(net)) else ()
 
 
 def count(net: nn.Module) -> int:

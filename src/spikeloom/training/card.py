@@ -14,7 +14,7 @@ from torch import nn
 from ..data import DataError, Dataset, info
 from ..measure import Profile, profile
 from ..models import ModelCard, Operations, save_pretrained
-from ..models.card import count
+from ..models.card import count, tags_of
 from .recipes import Recipe
 from .run_folder import RunError, RunFolder
 from .runs import load_net
@@ -104,7 +104,7 @@ def card_of(
     data = load_samples(recipe) if samples else None
     measured = _profile(net, data, samples) if data else None
     lines = run.metrics()
-    title, task = _about(recipe)
+    title, task, in_time = _about(recipe)
     found: dict[str, Any] = {
         "name": f"{recipe.model}-{recipe.data}",
         "model": recipe.model,
@@ -124,9 +124,14 @@ def card_of(
         "config_hash": made.get("hash") or "",
         "revision": made.get("revision") or "",
         "settings": _settings(name, recipe),
-        "tags": (recipe.model, recipe.data),
+        "tags": (*tags_of(net), recipe.model, recipe.data),
     }
     limits = _limits(recipe, made, result, lines, accuracies, measured, data)
+    if in_time:
+        limits.append(
+            "Training and test samples are windows of the same recordings: accuracy does not tell how well "
+            "the network does on others."
+        )
     return ModelCard(**{**found, **more, "limits": (*limits, *more.get("limits", ()))})
 
 
@@ -168,14 +173,15 @@ def _operations(measured: Profile) -> Operations:
     )
 
 
-def _about(recipe: Recipe) -> tuple[str, str]:
-    """Return what the data are, in words, and the hub's name of the task."""
+def _about(recipe: Recipe) -> tuple[str, str, bool]:
+    """Return what the data are, the hub's name of the task, and whether recordings are split in time."""
     try:
         about = info(recipe.data)
     except (DataError, ValueError):
-        return "", "other"
+        return "", "other", False
+    in_time = about.kind == "events" and "train" not in about.splits  # as load_samples has it
     parts = [about.title, f"licence: {about.licence}" if about.licence else "", about.citation]
-    return "; ".join(filter(None, parts)), _TASKS.get(about.kind, "other")
+    return "; ".join(filter(None, parts)), _TASKS.get(about.kind, "other"), in_time
 
 
 def _command(made: dict[str, Any]) -> str:
