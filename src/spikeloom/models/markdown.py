@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
 
 def line(text: str) -> str:
     """Return a text in one line."""
@@ -32,6 +29,8 @@ def code(text: str) -> str:
 
 def yaml_of(value: Any) -> str:
     """Return plain values as YAML that readers of 1.1 and 1.2 take for the same."""
+    from ruamel.yaml import YAML  # here, as importing spikeloom imports this file
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     def quoted(item: Any) -> Any:
         # in quotes no word is a number, a date or a truth value to a reader of another YAML version
