@@ -137,6 +137,16 @@ def test_norms_are_means_over_watched_batches_and_unwatched_ones_are_left_alone(
     assert health.report()["grad_norm"] == 2.0
 
 
+def test_a_scaled_loss_is_scaled_back() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    health = Health(net)
+    with health.batch(0):
+        net.weight.grad = torch.full((1, 1), 3.0 * 65536)
+    health.gradients(scale=65536)
+    assert health.report()["grad_norms"] == {"network": 3.0}
+    assert health.report()["grad_norm"] == 3.0
+
+
 def test_gradients_of_the_step_after_an_accumulated_watched_batch_count() -> None:
     net = nn.Linear(1, 1, bias=False)
     health = Health(net, every=8)
@@ -210,7 +220,7 @@ def test_network_that_learns_nothing() -> None:
     report = health.report()
     assert report["grad_norms"] == {}
     assert "grad_norm" not in report
-    assert report["warnings"][0].startswith("layers not seen: network (not called in the watched batch)")
+    assert report["warnings"][0].startswith("layers not seen in the watched batch: network (not called)")
 
 
 def test_silent_layer_is_told_once_with_the_remedy() -> None:
@@ -220,7 +230,7 @@ def test_silent_layer_is_told_once_with_the_remedy() -> None:
     _learn(net, torch.rand(3, 2, 4), health)
     (warning,) = [w for w in health.report()["warnings"] if w.startswith("silent")]
     assert warning.startswith(
-        "silent layers: 1 (100% of its neurons never fired in the watched batch, rate 0);"
+        "silent layers in the watched batch: 1 (100% of its neurons never fired, rate 0);"
     )
     assert "lower v_threshold" in warning
     assert "sl.NormNeuron" in warning
@@ -240,7 +250,9 @@ def test_saturated_layer_but_no_membrane() -> None:
     with health.batch(0):
         net(torch.full((3, 2, 5), 2.0))
     (warning,) = health.report()["warnings"]
-    assert warning.startswith("saturated layers: 0 (100% of its neurons fired at every step")
+    assert warning.startswith(
+        "saturated layers in the watched batch: 0 (100% of its neurons fired at every step)"
+    )
     assert "raise v_threshold" in warning
 
 
@@ -268,7 +280,7 @@ def test_gradients_that_vanish_explode_and_break() -> None:
     report = health.report()
     assert report["grad_norms"].keys() == {"0", "3"}
     (warning,) = report["warnings"]
-    assert warning.startswith("gradients vanish: 0 (norm 0);")
+    assert warning.startswith("gradients vanish in the watched batch: 0 (norm 0);")
     assert "requires_grad_(False)" in warning
 
     health = Health(net[3])
@@ -276,7 +288,7 @@ def test_gradients_that_vanish_explode_and_break() -> None:
         net[3].weight.grad = torch.full((2, 2), 3e3)
     health.gradients()
     (warning,) = health.report()["warnings"]
-    assert warning.startswith("gradients explode: network (norm 6e+03);")
+    assert warning.startswith("gradients explode in the watched batch: network (norm 6e+03);")
     assert "smaller lr" in warning
 
 
@@ -294,7 +306,7 @@ def test_few_infinite_gradients_are_half_precisions_way(broken: set[int], said: 
     found = [w for w in report["warnings"] if w.startswith("gradients are not finite")]
     assert bool(found) == said
     if said:
-        assert f"network (in {len(broken)} of 3 watched batches)" in found[0]
+        assert f"in 3 watched batches: network ({len(broken)} of 3)" in found[0]
 
 
 def test_goes_on_from_a_state_within_an_epoch() -> None:

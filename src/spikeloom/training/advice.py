@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 SILENT, SATURATED = 0.9, 0.5
 """The shares of a layer's neurons from which on it is called so."""
-VANISHED, EXPLODED = 1e-8, 1e3
+VANISHED, EXPLODED = 1e-6, 1e3
 """The norm of a layer's gradient below which it does not learn, as a share of the greatest layer's; and the
 norm above which a step is no longer a small one."""
 
-_NORM = "put a norm before the neuron, sl.NormNeuron(nn.BatchNorm2d(C), sl.LIF())"
+_NORM = "put a norm before the neuron (sl.NormNeuron(nn.BatchNorm2d(C), sl.LIF()))"
 
 
 class Advice:
@@ -38,29 +38,32 @@ class Advice:
             unseen: those that were not called.
             batches: how many batches were watched.
         """
-        many = f"in {batches} watched batches" if batches > 1 else "in the watched batch"
+        many = _watched(batches)
         yield from self._once(
             "silent layers",
             {
-                name: f"{of['silent']:.0%} of its neurons never fired {many}, rate {of['firing_rate']:.2g}"
+                name: f"{of['silent']:.0%} of its neurons never fired, rate {of['firing_rate']:.2g}"
                 for name, of in layers.items()
                 if of["firing_rate"] == 0 or of["silent"] > SILENT
             },
             f"lower v_threshold, {_NORM}, or start from larger weights",
+            many,
         )
         yield from self._once(
             "saturated layers",
             {
-                name: f"{of['saturated']:.0%} of its neurons fired at every step {many}"
+                name: f"{of['saturated']:.0%} of its neurons fired at every step"
                 for name, of in layers.items()
                 if of["saturated"] > SATURATED and name not in graded
             },
             f"raise v_threshold, {_NORM}, or start from smaller weights",
+            many,
         )
         yield from self._once(
             "layers not seen",
-            dict.fromkeys(unseen, f"not called {many}"),
+            dict.fromkeys(unseen, "not called"),
             "take them out if they are of no use; code that was compiled before hides its layers",
+            many,
         )
 
     def on_gradients(
@@ -74,32 +77,40 @@ class Advice:
                 finds its scale so.
             batches: of how many.
         """
+        many = _watched(batches)
         greatest = max(norms.values(), default=0.0)
         yield from self._once(
             "gradients vanish",
             {name: f"norm {norm:.2g}" for name, norm in norms.items() if norm <= VANISHED * greatest},
             "use a wider surrogate, as sl.surrogate.ATan(alpha=1.0), or a norm before the next neurons; look "
             "for a detach() on the way; or freeze what is not to learn: layer.requires_grad_(False)",
+            many,
         )
         yield from self._once(
             "gradients explode",
             {name: f"norm {norm:.2g}" for name, norm in norms.items() if norm > EXPLODED},
             "use a smaller lr with warm-up, clip_norm = 1, or detach_reset=True in the neurons",
+            many,
         )
         yield from self._once(
             "gradients are not finite",
             {
-                name: f"in {count} of {batches} watched batches"
+                name: f"{count} of {batches}"
                 for name, count in broken.items()
                 if count and 2 * count >= batches
             },
             "use a smaller lr, or full precision; look for a division by 0, or the logarithm or root of 0",
+            many,
         )
 
-    def _once(self, kind: str, found: Mapping[str, str], remedy: str) -> Iterator[str]:
+    def _once(self, kind: str, found: Mapping[str, str], remedy: str, where: str) -> Iterator[str]:
         new = {name: figure for name, figure in found.items() if (kind, name) not in self.told}
         self.told.update((kind, name) for name in new)
         if new:
             some = [f"{name} ({figure})" for name, figure in list(new.items())[:4]]
             more = f" and {len(new) - 4} more" if len(new) > 4 else ""
-            yield f"{kind}: {', '.join(some)}{more}; {remedy}"
+            yield f"{kind} {where}: {', '.join(some)}{more}; {remedy}"
+
+
+def _watched(batches: int) -> str:
+    return f"in {batches} watched batches" if batches > 1 else "in the watched batch"

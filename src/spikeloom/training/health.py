@@ -39,7 +39,7 @@ class Health:
             with health.batch(i):
                 loss = criterion(net(x), y)
                 loss.backward()
-            health.gradients()  # of unscaled gradients, before they are clipped and applied
+            health.gradients()  # before they are clipped and applied
             optimizer.step()
         report = health.report()
         health.next_epoch()
@@ -121,10 +121,13 @@ class Health:
         return count
 
     @torch.no_grad()
-    def gradients(self) -> None:
+    def gradients(self, scale: float = 1.0) -> None:
         r"""Measure the gradients of a watched batch, $\sqrt{\sum g^2}$ by layer, once; else do nothing.
 
         A layer is the module that owns the parameters. With sharded parameters all processes must call it.
+
+        Arguments:
+            scale: what the loss was multiplied by, where half precision needed that and it is not undone yet.
         """
         if not self._due:
             return
@@ -139,14 +142,15 @@ class Health:
             return
         squares = torch.zeros(len(self._parameters) + 1)
         if grads:
-            norms = [_whole(norm) for norm in torch._foreach_norm(grads, 2, dtype=torch.float32)]
-            found = torch.stack([norm.to(norms[0].device) for norm in norms]).square()
+            wide = [g if g.dtype == torch.float64 else g.float() for g in grads]  # fp16 would overflow
+            norms = [_whole(norm) for norm in torch._foreach_norm(wide, 2)]
+            found = torch.stack([norm.to(norms[0].device, torch.float32) for norm in norms]).square()
             squares = squares.to(found.device)
             squares.index_add_(0, torch.tensor(owners, device=found.device), found)
             squares[-1] = found.sum()
         finite = squares.isfinite()
         self._norms = self._norms.to(squares.device)
-        self._norms += torch.stack([torch.where(finite, squares.sqrt(), 0.0), finite.float()])
+        self._norms += torch.stack([torch.where(finite, squares.sqrt() / scale, 0.0), finite.float()])
         self._measured += 1
 
     def report(self) -> dict[str, Any]:
