@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ import pytest
 import torch
 from torch import distributed
 
+from spikeloom.training import RankFailed, RunFolder, TrainingFailed, find_recipe, train_run
 from spikeloom.training.ray_launcher import Place, cluster, environments, launch_ray
+from spikeloom.training.search import RayLauncher, SearchFailed, create_search, search
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'spikeloom[ray]'")
 
@@ -59,7 +64,7 @@ def fail(rank: int, how: str) -> None:
     [("raise", "FileNotFoundError: no sample 7$"), ("die", "its process ended: .*")],
 )
 def test_a_rank_that_fails_ends_the_others(how: str, said: str) -> None:
-    with pytest.raises(RuntimeError, match=f"^rank 1 of 2 failed: {said}"):
+    with pytest.raises(RankFailed, match=f"^rank 1 of 2 failed: {said}"):
         launch_ray(fail, (how,), 2)
 
 
@@ -69,9 +74,9 @@ def stay_away(rank: int) -> None:
 
 def test_a_cluster_too_small_is_refused() -> None:
     here = int(ray.cluster_resources()["CPU"])
-    with pytest.raises(RuntimeError, match=rf"{here + 1} ranks need .* CPUs, and the cluster has {here}"):
+    with pytest.raises(TrainingFailed, match=rf"{here + 1} ranks need .* CPUs, and the cluster has {here}"):
         launch_ray(stay_away, (), here + 1)
-    with pytest.raises(RuntimeError, match="1 ranks need 1 GPUs, and the cluster has 0"):
+    with pytest.raises(TrainingFailed, match="1 ranks need 1 GPUs, and the cluster has 0"):
         launch_ray(stay_away, (), 1, gpus=1)
     with pytest.raises(ValueError, match="devices = 0; a whole number >= 1"):
         launch_ray(stay_away, (), 0)
@@ -93,3 +98,40 @@ def test_ranks_of_two_nodes_by_hand() -> None:
         (2, "1", "1", "2", "0", "0,3"),
         (1, "2", "0", "1", "1", "2"),
     ]
+
+
+# -- a search ---------------------------------------------------------------------------------------
+
+
+def mortal(run: RunFolder, resume: bool, on_epoch: Callable[[Mapping[str, Any]], None] | None) -> None:
+    """Train for real; in the first trial, die once."""
+
+    def then(record: Mapping[str, Any]) -> None:
+        assert on_epoch is not None
+        on_epoch(record)
+        if run.path.name == "trial-0000" and not resume:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_run(run, resume, then)
+
+
+def test_trials_on_ray(tmp_path: Path) -> None:
+    options = {"channels": [4, 4], "pools": [2, 2]}
+    base = replace(find_recipe("digits"), epochs=2, batch_size=512, device="cpu", model_options=options)
+    create_search(tmp_path, "digits", base, {"lr": {"log": [1e-3, 1e-1]}}, trials=3)
+    lines: list[str] = []
+    found = search(tmp_path, RayLauncher(2), trainer=mortal, say=lines.append)
+    assert [row.state for row in found] == ["complete"] * 3
+    (told,) = [line for line in lines if "its process ended" in line]
+    assert re.match("trial 0  its process ended: WorkerCrashedError.*; it goes on from its checkpoint", told)
+    for row in found:
+        run = RunFolder(tmp_path / f"trial-{row.number:04}")
+        assert row.value == run.metrics()[-1]["validation"]["accuracy"]
+        assert len(run.metrics()) == 2
+
+
+def test_what_ray_cannot_give_is_refused(tmp_path: Path) -> None:
+    create_search(tmp_path, "digits", find_recipe("digits"), {"lr": {"log": [1e-3, 1e-1]}}, trials=1)
+    with pytest.raises(SearchFailed, match="a trial needs 1 GPUs, and no node of the Ray cluster"):
+        search(tmp_path, RayLauncher(gpus=1))
+    assert ray.is_initialized()  # it was there before

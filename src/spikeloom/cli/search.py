@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 import tyro
 
 from ..data import Dataset
-from ..training import RECIPES, Interrupted, Recipe, RunFolder, build, find_recipe, load_samples
+from ..training import RECIPES, Interrupted, Recipe, RunFolder, build, check, load_samples, train_run
+from ..training.learning import make_rule
+from ..training.optimizers import make_optimizer
 from ..training.recipes import read_yaml
-from ..training.runs import train_run
 from ..training.search import (
     Launcher,
     LocalLauncher,
@@ -29,7 +30,7 @@ from ..training.search import (
     table,
 )
 from .arguments import Misuse, first_word, parse
-from .train import assignment, show
+from .train import show, start, with_tables
 
 USAGE = f"""usage: spikeloom search RECIPE SPACE.yaml [--trials N] [--folder DIR] [--processes N]
            [--launcher local|ray] [--prune median|hyperband|none] [--final] [options of the recipe]
@@ -79,7 +80,10 @@ class Options:
         prune: which trials end early: those below the median of the others after as many epochs, those that
             Hyperband drops, or none.
         final: at the end, train the best on the whole training set, and measure it once on the test set.
-        set: an argument of the model, as channels=[16,32]; may be repeated.
+        overlay: YAML files whose values take the place of the recipe's; later ones win, the command line over
+            all.
+        set: an option of the model, as channels=[16,32], or of another table, as loss_options.weight=0.01;
+            may be repeated.
     """
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
@@ -89,6 +93,7 @@ class Options:
     launcher: Literal["local", "ray"] = "local"
     prune: Literal["median", "hyperband", "none"] = "median"
     final: bool = False
+    overlay: tyro.conf.UseAppendAction[tuple[Path, ...]] = field(default=())
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = field(default=())
 
 
@@ -99,19 +104,19 @@ def run(argv: Sequence[str]) -> int:
         options = parse(Again, "search", argv)
         folder = options.resume
     else:
-        name, rest = first_word(argv, f"search: the recipe, one of {', '.join(RECIPES)},")
-        if name is None:
+        first, rest = first_word(argv, f"search: the recipe, one of {', '.join(RECIPES)}, or a YAML file")
+        if first is None:
             print(USAGE)
             return 0
-        base = find_recipe(name)
         space, rest = first_word(rest, "search: the file that says what may change, as space.yaml,")
         if space is None:
             rest = ["--help"]
-        options = parse(Options, f"search {name} SPACE.yaml", rest, Options(base))
         try:
+            name, base = start(first, rest)
+            options = parse(Options, f"search {first} SPACE.yaml", rest, Options(base))
             folder = create(name, Path(space or ""), options)
-        except (ValueError, ModuleNotFoundError) as error:
-            raise Misuse(f"search {name}: {error}") from error
+        except ValueError as error:
+            raise error if isinstance(error, Misuse) else Misuse(f"search {first}: {error}") from error
     settings = Settings.read(folder)
     print(f"search folder: {folder}", flush=True)
     try:
@@ -125,15 +130,15 @@ def run(argv: Sequence[str]) -> int:
     except Interrupted as stop:
         print(f"{stop}; go on with: spikeloom search --resume {folder}", file=sys.stderr)
         return 128 + stop.caught
-    except (ValueError, ModuleNotFoundError) as error:
+    except ValueError as error:
         raise Misuse(f"search: {error}") from error
     return 0
 
 
 def create(name: str, space: Path, options: Options) -> Path:
     """Make the folder of a new search; return it."""
-    given = dict(assignment(text) for text in options.set)
-    base = options.recipe.with_options("model_options", given)
+    base = with_tables(options.recipe, options.set)
+    check(base)
     free = (Path("runs") / f"search-{number}" for number in itertools.count(1))
     folder = options.folder or next(path for path in free if not path.exists())
     create_search(
@@ -144,19 +149,24 @@ def create(name: str, space: Path, options: Options) -> Path:
         trials=options.trials,
         seed=base.seed,
         prune=options.prune,
-        possible=buildable(),
+        possible=trainable(),
     )
     return folder
 
 
-def buildable() -> Callable[[Recipe], object]:
-    """Return a function that builds a recipe's network, and raises if that cannot be."""
+def trainable() -> Callable[[Recipe], None]:
+    """Return a function that raises for a recipe that cannot be trained; data are loaded once for all."""
 
     @cache
     def data(name: str, options: str) -> Dataset:
         return load_samples(Recipe(data=name, data_options=json.loads(options)))
 
-    return lambda recipe: build(recipe, data(recipe.data, json.dumps(recipe.data_options)))
+    def possible(recipe: Recipe) -> None:
+        net = build(recipe, data(recipe.data, json.dumps(recipe.data_options)))
+        make_rule(recipe.learning, net, **recipe.learning_options)
+        make_optimizer(net, recipe)
+
+    return possible
 
 
 def launcher(options: Options | Again, base: Recipe) -> Launcher:

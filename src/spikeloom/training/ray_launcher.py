@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from .launch import RankFailed
+from .loop import TrainingFailed
+
 GRACE = 2.0  # seconds in which a rank that died may be found, after another has failed because of it
 STORE = 100 * 2**20  # bytes that a Ray of our own keeps objects in; ours are small
 
 
 def imported() -> Any:
-    """Return the module `ray`; ModuleNotFoundError, with the remedy, if it is not installed."""
+    """Return the module `ray`; TrainingFailed, with the remedy, if it is not installed."""
     try:
         import ray
     except ImportError as error:
-        raise ModuleNotFoundError(
+        raise TrainingFailed(
             f"Ray cannot be imported ({error}): pip install 'spikeloom[ray]', or leave --launcher ray out"
         ) from error
     return ray
@@ -48,7 +51,7 @@ def cluster(cpus: int) -> Iterator[Any]:
     try:
         ray.init(address=address, **options)
     except ConnectionError as error:
-        raise RuntimeError(
+        raise TrainingFailed(
             f"no Ray answers at RAY_ADDRESS={address} ({one_line(error)}); start it with `ray start --head`, "
             "or unset RAY_ADDRESS for a Ray on this machine alone"
         ) from error
@@ -141,9 +144,9 @@ def launch_ray(worker: Callable[..., Any], args: tuple[Any, ...], devices: int, 
         gpus: GPUs for each, 0 or 1.
 
     Raises:
-        ModuleNotFoundError: Ray is not installed.
         ValueError: `devices` is not a whole number >= 1, or `gpus` neither 0 nor 1.
-        RuntimeError: a rank failed, or the cluster is too small; when one fails, the others are ended.
+        TrainingFailed: Ray is not installed, does not answer, or is too small.
+        RankFailed: a rank failed; the others were ended.
     """
     if not isinstance(devices, int) or devices < 1:
         raise ValueError(f"devices = {devices!r}; a whole number >= 1 is needed")
@@ -153,7 +156,7 @@ def launch_ray(worker: Callable[..., Any], args: tuple[Any, ...], devices: int, 
         total = ray.cluster_resources()
         for kind, wanted in (("CPU", devices), ("GPU", devices * gpus)):
             if wanted > total.get(kind, 0):
-                raise RuntimeError(
+                raise TrainingFailed(
                     f"{devices} ranks need {wanted} {kind}s, and the cluster has {total.get(kind, 0):g}; "
                     "give fewer --devices, or add nodes with `ray start --address=...`"
                 )
@@ -168,7 +171,7 @@ def launch_ray(worker: Callable[..., Any], args: tuple[Any, ...], devices: int, 
 
 
 def _finish(ray: Any, runs: list[Any]) -> None:
-    """Wait for all ranks; RuntimeError as soon as one has failed.
+    """Wait for all ranks; RankFailed as soon as one has failed.
 
     A rank that dies may be noticed by the others, through a broken connection, before Ray notices. So those
     that follow within the grace are heard, and a death is taken for the cause, else the earliest failure.
@@ -187,4 +190,4 @@ def _finish(ray: Any, runs: list[Any]) -> None:
                 until = min(until, time.monotonic() + GRACE)
     if failed:
         rank = min(failed, key=lambda i: failed[i][0])
-        raise RuntimeError(f"rank {rank} of {len(runs)} failed: {failed[rank][1]}")
+        raise RankFailed(f"rank {rank} of {len(runs)} failed: {failed[rank][1]}")

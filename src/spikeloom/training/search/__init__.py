@@ -4,7 +4,8 @@ from .launchers import Launcher, LocalLauncher, RayLauncher
 from .results import Row, final_recipe, table
 from .settings import Settings
 from .space import SpaceError
-from .study import SearchFailed, create_search, search
+from .study import create_search, search
+from .worker import SearchFailed
 
 __all__ = [
     "Launcher",

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 import torch
 
 from ..ray_launcher import cluster, one_line
-from .worker import Outcome
+from .worker import Outcome, SearchFailed
 
 Work = Callable[[Path, int], Outcome]
 GRACE = 30.0  # seconds that trials have to save their state, when they are told to stop
@@ -211,7 +211,7 @@ class RayLauncher:
         cores, gpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
         if self._gpus > max(int(node.get("GPU", 0)) for node in nodes):
             self._open.close()
-            raise RuntimeError(f"a trial needs {self._gpus} GPUs, and no node of the Ray cluster has so many")
+            raise SearchFailed(f"a trial needs {self._gpus} GPUs, and no node of the Ray cluster has so many")
         self._most = self._processes or (gpus // self._gpus if self._gpus else len(nodes))
         largest = max(int(node.get("CPU", 0)) for node in nodes)
         self._threads = max(1, min(largest, cores // self._most))

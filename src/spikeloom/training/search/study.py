@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..interrupt import Interrupted, StopSignal
-from ..loop import TrainingFailed
 from ..recipes import Recipe
 from ..run_folder import RunError, RunFolder
 from ..runs import train_run
@@ -18,13 +17,9 @@ from .launchers import Launcher
 from .results import Row, rows
 from .settings import HELD_OUT, Prune, Settings
 from .space import check_space, parse_space
-from .worker import Outcome, Trainer, imported, open_study, quiet, run_trial, trial_id
+from .worker import Outcome, SearchFailed, Trainer, imported, open_study, quiet, run_trial, trial_id
 
 DEATHS = 2  # of a trial's process, after which the trial has failed: what kills it once may kill it always
-
-
-class SearchFailed(TrainingFailed):
-    """A search that cannot go on, or in which nothing succeeded; the message is the cause and the remedy."""
 
 
 def create_search(

@@ -16,10 +16,16 @@ import filelock
 
 from ...allocator import keep_freed_memory
 from ..interrupt import Interrupted
+from ..loop import TrainingFailed
 from ..ray_launcher import one_line
 from ..run_folder import RunFolder
 from ..runs import train_run
 from .settings import Settings
+
+
+class SearchFailed(TrainingFailed):
+    """A search that cannot go on, or in which nothing succeeded; the message is the cause and the remedy."""
+
 
 Trainer = Callable[[RunFolder, bool, Callable[[Mapping[str, Any]], None] | None], object]
 STUDY = "search"
@@ -123,13 +129,11 @@ def _no_disk(error: BaseException | None) -> bool:
 
 
 def imported() -> Any:
-    """Return the module `optuna`; ModuleNotFoundError, with the remedy, if it is not installed."""
+    """Return the module `optuna`; SearchFailed, with the remedy, if it is not installed."""
     try:
         import optuna
     except ImportError as error:
-        raise ModuleNotFoundError(
-            f"a search needs Optuna ({error}): pip install 'spikeloom[search]'"
-        ) from error
+        raise SearchFailed(f"a search needs Optuna ({error}): pip install 'spikeloom[search]'") from error
     return optuna
 
 
