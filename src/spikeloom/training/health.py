@@ -46,8 +46,8 @@ class Health:
 
     A spike is a nonzero output. A neuron is one place in `[C, H, W]`, whatever the sample. It is silent if it
     never fired in the epoch's watched batches, saturated if it fired at each step of each of their samples.
-    Nothing waits for a GPU but `report` and `firing_rate`. In a run on several devices a process sees its own samples. What
-    is inside of code that was compiled before is not seen.
+    Nothing waits for a GPU but `report` and `firing_rate`. In a run on several devices a process sees its own
+    samples. What is inside of code that was compiled before is not seen.
 
     Arguments:
         net: the network; a wrapper of Fabric, DistributedDataParallel or torch.compile is looked through, so
@@ -178,7 +178,7 @@ class Health:
         }
 
     def firing_rate(self) -> float:
-        """Return the rate over all layers in the epoch so far, for a display: counted once a watched batch."""
+        """Return the rate over all layers in the epoch so far, for a display; it is counted once a batch."""
         if self._rate[0] != self._watched:
             spikes = sum(int(seen.counts.sum()) for seen in self._spikes.values())
             chances = sum(seen.counts.numel() * seen.steps for seen in self._spikes.values())
