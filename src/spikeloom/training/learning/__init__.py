@@ -9,10 +9,15 @@ from torch import nn
 from ...names import unknown
 from .bptt import BPTT
 from .decolle import DECOLLE
+from .eprop import EProp
 from .feedback import DirectFeedbackAlignment, FeedbackAlignment
 from .ottt import OTTT, SLTT
+from .plastic import STDPRule
+from .reward import RewardSTDP, RewardSTDPRule
 from .rule import Hands, Objective, Outcome, Rule
+from .stdp import STDP, TripletSTDP
 from .truncated import TruncatedBPTT
+from .winners import ClassVotes, WinnerTakesAll
 
 RULES: dict[str, type[Rule]] = {
     "bptt": BPTT,
@@ -22,6 +27,9 @@ RULES: dict[str, type[Rule]] = {
     "decolle": DECOLLE,
     "feedback-alignment": FeedbackAlignment,
     "direct-feedback-alignment": DirectFeedbackAlignment,
+    "stdp": STDPRule,
+    "r-stdp": RewardSTDPRule,
+    "e-prop": EProp,
 }
 """The rules by name: `RULES[name](net, **options)`."""
 
@@ -44,12 +52,20 @@ __all__ = [
     "OTTT",
     "RULES",
     "SLTT",
+    "STDP",
+    "ClassVotes",
     "DirectFeedbackAlignment",
+    "EProp",
     "FeedbackAlignment",
     "Hands",
     "Objective",
     "Outcome",
+    "RewardSTDP",
+    "RewardSTDPRule",
     "Rule",
+    "STDPRule",
+    "TripletSTDP",
     "TruncatedBPTT",
+    "WinnerTakesAll",
     "make_rule",
 ]
