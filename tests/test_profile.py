@@ -118,7 +118,7 @@ def test_convolutions_by_convolving_the_mask_with_ones(d: int) -> None:
             stride,
             min(padding, kernel // 2),
             dilation=dilation,
-            groups=2 if groups == 2 else 1,
+            groups=groups,
             **options,
         )
         if dilation * (kernel - 1) + 1 > min(shape) + 2 * net.padding[0]:

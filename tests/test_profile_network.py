@@ -304,8 +304,7 @@ def test_kinds_of_values(values: list[int], kind: str, dtype: torch.dtype) -> No
         pytest.skip("no such value")
     found = look(torch.tensor(values, dtype=dtype))
     assert (found.kind, found.elements, int(found.nonzero)) == (kind, 3, sum(map(bool, values)))
-    if kind != "graded":
-        assert int(found.magnitude) == sum(map(abs, values))
+    assert int(found.magnitude) == sum(map(abs, values))
 
 
 def test_odd_values() -> None:
@@ -317,8 +316,33 @@ def test_odd_values() -> None:
     assert look(torch.tensor([1j, 0])).kind == "graded"
     assert look(torch.tensor(1.0)).nonzero == 1
     assert look(torch.zeros(0, 3), (1,)).nonzero.tolist() == [0, 0, 0]
+    many = look(torch.ones(300_000, dtype=torch.float16))  # more than it counts to
+    assert (many.kind, int(many.nonzero)) == ("binary", 300_000)
     big = torch.full((5, 1), 2.0**30)  # sums beyond what single precision holds
     assert int(look(torch.cat([big, torch.ones(1, 1)])).magnitude) == 5 * 2**30 + 1
+
+
+@pytest.mark.parametrize("along", [(), (0,), (1,), (2, 3), (3, 1), (0, 1, 2, 3)])
+def test_places_in_any_layout(along: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spikeloom.measure.values._PIECE", 50)
+    generator = torch.Generator().manual_seed(0)
+    plain = torch.randint(-2, 3, (3, 4, 5, 6), generator=generator).float()
+    layouts = (
+        plain,
+        plain.contiguous(memory_format=torch.channels_last),
+        plain.permute(3, 1, 0, 2),
+        plain[:, ::2, 1:],
+        plain[:1].expand(7, 4, 5, 6),
+        (plain > 1).float().transpose(1, 3),
+    )
+    for x in layouts:
+        over = [axis for axis in range(4) if axis not in along]
+        found = look(x, along)
+        shown = sorted(along)
+        for count, values in ((found.nonzero, (x != 0).long()), (found.magnitude, x.abs().long())):
+            expected = values.sum(over) if over else values
+            assert torch.equal(count, expected.permute([shown.index(axis) for axis in along]))
+        assert found.kind == ("binary" if x is layouts[-1] else "integer")
 
 
 def batches() -> Iterator[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,15 +28,19 @@ class Flow(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        with self:  # in inference mode, `linear` and the like come whole
-            made = func.decompose(*args, **kwargs)
-        if made is not NotImplemented:
-            return made
+        if _is_made_of_others(func):  # in inference mode, `linear` and the like come whole
+            with self:
+                return func.decompose(*args, **kwargs)
         made = func(*args, **kwargs)
         if func.namespace == "aten":
             self.met(func._schema.name.removeprefix("aten::"), args, self.weights)
         self.weights.follow(args, kwargs, made)
         return made
+
+
+@lru_cache(maxsize=4096)
+def _is_made_of_others(func: Any) -> bool:
+    return func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
 
 
 class Weights:

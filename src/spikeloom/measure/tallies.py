@@ -6,11 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .products import Product
-from .values import KINDS, Values, coarser
+from .values import KINDS, Values, coarser, look
 
 
 @dataclass
@@ -106,11 +105,10 @@ class Spikes:
 
     def see(self, ordinal: int, out: Tensor) -> None:
         """Count the output `[T, B, ...]` of a layer's call, by the call's number in the network's."""
-        fired = out != 0
-        self.spikes += int(torch.count_nonzero(fired))
+        fired = look(out, tuple(range(2, out.ndim))).nonzero
+        self.spikes += int(fired.sum())
         self.chances += out.numel()
-        fired = fired.flatten(0, 1)
-        ever, always = fired.any(0), fired.all(0)
+        ever, always = fired > 0, fired == out.shape[0] * out.shape[1]
         key = ordinal, *out.shape[2:]
         if key in self.ever:
             ever, always = self.ever[key][0] | ever, self.ever[key][1] & always

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 KINDS = ("binary", "ternary", "integer", "graded")  # each is one of the next, too
-_PIECE = 1 << 20  # values looked at together: what a pass writes stays in cache
+_PIECE = 1 << 18  # values looked at together: what a pass writes stays in cache
 
 
 @dataclass(frozen=True)
@@ -40,42 +40,51 @@ def finest(*kinds: str) -> str:
 
 
 def look(x: Tensor, along: tuple[int, ...] = ()) -> Values:
-    """Return the values of x, by place along the axes named."""
-    kind = KINDS[0]
-    over = tuple(axis for axis in range(x.ndim) if axis not in along)
-    empty = torch.zeros([x.shape[axis] for axis in along], dtype=torch.int64, device=x.device)
-    counts: list[tuple[Tensor, Tensor]] = []
-    for piece in _pieces(x.detach()):
+    """Return the values of x, by place along the axes named, in their order."""
+    x = x.detach()
+    # axes as they lie in memory: sums over them are far faster
+    order = sorted(range(x.ndim), key=x.stride().__getitem__, reverse=True)
+    kept = [axis for axis in order if axis in along]
+    empty = torch.zeros([x.shape[axis] for axis in kept], dtype=torch.int64, device=x.device)
+    over = tuple(i for i, axis in enumerate(order) if axis not in along)
+    kind, nonzeros, magnitudes = KINDS[0], [], []
+    for piece in _pieces(x.permute(order), over):
         found, nonzero, magnitude = _look(piece, over, kind)
         kind = coarser(kind, found)
-        counts.append((nonzero, magnitude))
-    if not counts:
-        return Values(kind, 0, empty, empty)
-    nonzero, magnitude = (_join(part, 0 in along) for part in zip(*counts, strict=True))
-    return Values(kind, x.numel(), nonzero, magnitude)
+        nonzeros.append(nonzero)
+        magnitudes.append(magnitude)
+    back = [kept.index(axis) for axis in along]
+    apart = bool(order) and 0 not in over
+    return Values(kind, x.numel(), *(_join(m, apart, empty).permute(back) for m in (nonzeros, magnitudes)))
 
 
-def _join(parts: tuple[Tensor, ...], apart: bool) -> Tensor:
+def _join(parts: list[Tensor], apart: bool, empty: Tensor) -> Tensor:
     """Return pieces' counts as those of the whole; `apart` where the axis that was cut is kept."""
+    if not parts:
+        return empty
     return torch.cat(parts) if apart else torch.stack(parts).sum(0)
 
 
-def _pieces(x: Tensor) -> Iterator[Tensor]:
-    """Cut x along its first axis."""
-    if x.numel():
-        rows = max(1, _PIECE * len(x) // x.numel()) if x.ndim else 1
-        yield from x.split(rows) if x.ndim else [x]
+def _pieces(x: Tensor, over: tuple[int, ...], axis: int = 0) -> Iterator[Tensor]:
+    """Cut x along its first axis; where that is not enough, along the next one, if both are summed over."""
+    if x.numel() <= _PIECE:
+        yield from [x] if x.numel() else []
+        return
+    for piece in x.split(max(1, _PIECE * x.shape[axis] // x.numel()), axis):
+        if piece.numel() > _PIECE and {axis, axis + 1} <= set(over):
+            yield from _pieces(piece, over, axis + 1)
+        else:
+            yield piece
 
 
 def _look(x: Tensor, over: tuple[int, ...], known: str) -> tuple[str, Tensor, Tensor]:
     # ones are counted exactly in single precision, below 2**24 of them
     exact = torch.float32 if x.numel() < 1 << 24 else torch.float64
-    some = torch.count_nonzero(x)
-    whole = len(over) == x.ndim
-    if int(torch.count_nonzero(x == 1)) == int(some):
-        nonzero = some if whole else _sum(x, over, exact)
+    # what its square equals is 0 or 1, or infinity
+    if not x.is_complex() and torch.equal(x * x, x) and bool(x.sum(dtype=exact).isfinite()):
+        nonzero = _sum(x, over, exact)
         return "binary", nonzero, nonzero
-    nonzero = some if whole else _sum((x != 0).to(exact), over, exact)
+    nonzero = _sum((x != 0).to(exact), over, exact)
     kind = "graded" if known == "graded" else _kind(x)
     return kind, nonzero, nonzero if kind in ("graded", "ternary") else _sum(x.abs(), over, torch.float64)
 
