@@ -23,8 +23,19 @@ import spikeloom as sl
 from spikeloom.cli import report as verb
 from spikeloom.cli.arguments import Misuse
 from spikeloom.report import Choice, fill, gather, pictures, write
+from spikeloom.report.behaviour import behave, told
 from spikeloom.report.inside import look
-from spikeloom.training import RunError, RunFolder, build, find_recipe, load_samples
+from spikeloom.training import (
+    READOUTS,
+    Config,
+    RunError,
+    RunFolder,
+    build,
+    find_recipe,
+    load_samples,
+    train,
+    train_run,
+)
 
 SMALL: dict[str, Any] = {"channels": [6, 8], "pools": [2, 2]}
 
@@ -73,7 +84,10 @@ def made_run(path: Path, seed: int = 0, epochs: int = 3, done: bool = True, **ch
     run.write_metrics(lines)
     run.write_tensors("model.safetensors", net.state_dict(), {"epoch": epochs})
     if done:
-        run.write_json("result.json", {"test_accuracy": 0.9, "firing_rates": {}, "epochs": epochs})
+        with torch.no_grad():
+            right = net.eval()(data.inputs(data.test.pixels)).argmax(1) == data.test.labels
+        accuracy = float(right.double().mean())
+        run.write_json("result.json", {"test_accuracy": accuracy, "firing_rates": {}, "epochs": epochs})
     return run
 
 
@@ -278,6 +292,53 @@ def test_what_is_damaged_is_said_and_the_rest_is_there(tmp_path: Path) -> None:
     assert any("result.json cannot be read" in text for text in broken["missing"])
     json.dumps(found, allow_nan=False)
     assert "</main>" in fill(found)
+
+
+def test_a_run_as_train_leaves_it(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(find_recipe("digits"), model_options=SMALL, epochs=1, device="cpu")
+    run = RunFolder.create(tmp_path / "run", "digits", recipe)
+    result = train_run(run)
+    told = gather([tmp_path / "run"])["runs"][0]
+    assert (told["state"], told["missing"]) == ("finished", [])
+    assert told["behaviour"]["accuracy"] == pytest.approx(result.test_accuracy, abs=1e-12)
+    rates = {layer["name"]: layer["rate"] for layer in told["behaviour"]["layers"]}
+    assert rates == pytest.approx(result.firing_rates, rel=1e-5)
+    assert {"loss", "accuracy", "lr", "firing_rate", "seconds"} <= set(told["curves"])
+    assert told["curves"]["accuracy"]["test"][-1][1] == pytest.approx(result.test_accuracy, rel=1e-5)
+    assert list(told["layer_curves"]) == ["neurons.0", "neurons.1"]
+    (tmp_path / "run" / "result.json").write_text('{"test_accuracy": 0.5}')
+    again = gather([tmp_path / "run"], Choice(hardest=0, samples=()))["runs"][0]
+    assert again["missing"][0].startswith(
+        "result.json says a test accuracy of 0.5000; measured for this page"
+    )
+
+
+def test_a_network_of_ones_own_has_its_curves(tmp_path: Path) -> None:
+    data = load_samples(find_recipe("digits"))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    train(net, data, Config(epochs=2, device="cpu"), tmp_path / "own")
+    told = gather([tmp_path / "own"])["runs"][0]
+    assert [x for x, _ in told["curves"]["loss"]["train"]] == [1, 2]
+    assert (told["state"], told["data"], told["behaviour"]) == ("finished", None, None)
+    assert len(told["missing"]) == 1
+    assert "network of your own" in told["missing"][0]
+
+
+@pytest.mark.parametrize("readout", ["mean", "last"])
+def test_scores_of_each_step_are_read_out_and_many_classes_have_no_matrix(readout: str) -> None:
+    T, B, K = 5, 7, 70
+    x = 3 * torch.rand(T, B, K, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(B)
+    net = nn.Sequential(sl.IF(v_threshold=2.0))
+    found = behave(net, lambda some: x[:, some], labels, torch.arange(B), READOUTS[readout], 3)
+    with torch.no_grad():
+        out = net(x)
+    wanted = out.mean(0) if readout == "mean" else out[-1]
+    assert torch.equal(found.scores, wanted)
+    assert torch.allclose(found.layers["0"], (out != 0).double().mean((0, 1)))
+    made = told(found, tuple(map(str, range(K))))
+    assert made["confusion"] is None
+    assert sum(n for _, _, n in made["confused"]) == int((wanted.argmax(1) != labels).sum())
 
 
 def test_a_resumed_epoch_counts_once_and_nothing_is_nan(tmp_path: Path) -> None:

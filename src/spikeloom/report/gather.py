@@ -108,8 +108,8 @@ class _Measured:
             return made
         try:
             self.tell(f"{record.name}: loading")
-            data = self._load(record)
             net = load_net(record.run).eval()
+            data = self._load(record)
         except _EXPECTED as error:
             record.missing.append(f"The network was not measured: {error}")
             return made
@@ -125,6 +125,7 @@ class _Measured:
             found = self._behave(record, net, data, batches)
             made["behaviour"] = behaviour.told(found, data.classes)
             made["behaviour"]["of"] = len(data.test)
+            _compare(record, made["behaviour"])
             made["hardest"] = [
                 self._answer(found, place, key, data) for place in found.hardest(self.choice.hardest)
             ]
@@ -225,6 +226,16 @@ def readout_of(record: Record) -> Callable[[Tensor], Tensor]:
     return READOUTS[getattr(record.recipe, "readout", "mean")]
 
 
+def _compare(record: Record, told: Json) -> None:
+    """Say so if the network is not the one that was measured at the run's end."""
+    said = (record.result or {}).get("test_accuracy")
+    if isinstance(said, float) and told["samples"] == told["of"] and abs(said - told["accuracy"]) > 1e-6:
+        record.missing.append(
+            f"result.json says a test accuracy of {said:.4f}; measured for this page it is "
+            f"{told['accuracy']:.4f}: the weights, the data or the arithmetic are others."
+        )
+
+
 def sample_key(record: Record) -> str:
     """Return a text that is equal for runs that are shown the same samples."""
     recipe = record.recipe
@@ -251,7 +262,9 @@ def _flat(config: Json, before: str = "") -> Json:
 
 def _notes(records: Sequence[Record]) -> list[str]:
     """Return what a reader of a comparison must know."""
-    sets = list(dict.fromkeys(record.recipe.data for record in records if record.recipe))
+    sets = list(
+        dict.fromkeys(record.recipe.data for record in records if record.recipe and record.recipe.data)
+    )
     if len(sets) < 2:
         return []
     return [

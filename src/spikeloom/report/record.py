@@ -58,7 +58,7 @@ class Record:
             "path": str(self.run.path),
             "recipe": self.recipe_name,
             "state": self.state,
-            "data": self.recipe.data if self.recipe else None,
+            "data": self.recipe.data or None if self.recipe else None,
             "config": plain(dataclasses.asdict(self.recipe)) if self.recipe else {},
             "about": plain(self.about),
             "result": plain(self.result),

@@ -43,7 +43,9 @@ const notes = (runs) => {
   const rows = report.notes.map((text) => element("li", {}, text));
   for (const run of runs) {
     for (const text of run.missing) rows.push(element("li", {}, element("b", {}, `${run.name}: `), text));
-    for (const { epoch, text } of run.warnings) rows.push(element("li", {}, element("b", {}, `${run.name}, epoch ${epoch}: `), text));
+    const told = run.warnings.slice(0, 10);
+    for (const { epoch, text } of told) rows.push(element("li", {}, element("b", {}, `${run.name}, epoch ${epoch}: `), text));
+    if (told.length < run.warnings.length) rows.push(element("li", {}, element("b", {}, `${run.name}: `), `${run.warnings.length - told.length} more warnings are in metrics.jsonl.`));
     const b = run.behaviour;
     if (b && b.samples < b.of) rows.push(element("li", {}, element("b", {}, `${run.name}: `), `measured on ${whole(b.samples)} of ${whole(b.of)} test samples, drawn by lot.`));
   }
@@ -53,16 +55,16 @@ const notes = (runs) => {
 const curves = (runs) => {
   const panels = [];
   for (const [metric, title, write] of METRICS) {
-    const groups = OF_DATA.has(metric) ? [...new Set(runs.map((run) => run.data))] : [null];
+    const groups = OF_DATA.has(metric) ? [...new Set(runs.map((run) => run.data))] : [undefined];
     for (const data of groups) {
       const series = [];
-      for (const run of runs.filter((r) => data === null || r.data === data)) {
+      for (const run of runs.filter((r) => data === undefined || r.data === data)) {
         for (const [part, points] of Object.entries(run.curves[metric] || {})) {
           series.push({ name: `${run.name}, ${part}`, look: run.look, dashed: part !== "train", part, points });
         }
       }
       if (!series.length) continue;
-      const full = groups.length > 1 ? `${title}, ${data}` : title;
+      const full = groups.length > 1 ? `${title}, ${data ?? "data not named"}` : title;
       const parts = [...new Set(series.map((s) => s.part))];
       const low = metric === "firing_rate" || metric === "seconds" ? 0 : undefined;
       panels.push(element("div", { class: "panel" }, element("h3", {}, full), chart({ title: full, series, write, low }), parts.length > 1 ? lineKey(parts) : null));
@@ -164,6 +166,10 @@ const inside = (runs) => {
   return [choice, place];
 };
 
+// settings by dotted names: {a: {b: 1}} as {"a.b": 1}
+const flat = (values, before = "") => Object.entries(values).reduce((made, [key, value]) =>
+  Object.assign(made, value && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length ? flat(value, `${before}${key}.`) : { [before + key]: value }), {});
+
 const settings = (runs) => {
   const made = [], rows = report.differences;
   if (report.runs.length > 1) {
@@ -172,8 +178,8 @@ const settings = (runs) => {
       : element("p", {}, "All settings are equal."));
   }
   for (const run of runs) {
-    const about = Object.entries(run.about).map(([key, value]) => ({ cells: [key, said(value)] }));
-    const config = Object.entries(run.config).map(([key, value]) => ({ cells: [key, said(value)] }));
+    const about = Object.entries(flat(run.about)).map(([key, value]) => ({ cells: [key, said(value)] }));
+    const config = Object.entries(flat(run.config)).map(([key, value]) => ({ cells: [key, said(value)] }));
     if (!about.length && !config.length) continue;
     made.push(element("details", report.runs.length === 1 ? { open: true } : {}, element("summary", {}, `All of ${run.name} (${run.path})`),
       table(`Settings of ${run.name}`, [["Setting"], ["Value", "config"]], [{ cells: ["recipe", run.recipe] }, ...config, ...about])));

@@ -44,10 +44,10 @@ const membranes = (layer) => chart({
 
 const layerView = (layer) => element("div", { class: "layer" },
   element("h4", {}, layer.name, element("span", {}, ` · ${layer.kind} · ${whole(layer.neurons)} neurons · ${number(layer.rate)} spikes per neuron and step`)),
-  element("div", { class: "grow" }, raster(layer), element("div", { class: "axis" }, element("span", {}, "step 0"), element("span", {}, String(layer.steps - 1)))),
+  element("div", { class: "grow" }, raster(layer), element("div", { class: "axis" }, element("span", {}, "step 0"), element("span", {}, String(layer.steps - 1))),
+    layer.notes.length ? element("p", { class: "small" }, layer.notes.join("; ")) : null),
   layer.traces.length ? element("div", { class: "grow" }, membranes(layer), element("p", { class: "legend" },
-    layer.traces.map((trace, i) => element("span", { class: `t${i}` }, element("i", { class: "key" }), element("span", { class: "small" }, `neuron ${trace.neuron}`))))) : element("div"),
-  layer.notes.length ? element("p", { class: "small" }, layer.notes.join("; ")) : null);
+    layer.traces.map((trace, i) => element("span", { class: `t${i}` }, element("i", { class: "key" }), element("span", { class: "small" }, `neuron ${trace.neuron}`))))) : null);
 
 const sampleView = (answer) => {
   const picture = report.pictures[answer.picture];
