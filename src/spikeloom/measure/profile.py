@@ -48,8 +48,8 @@ def profile(
         convention: how operations are priced; a name in `CONVENTIONS`, or a `Convention`.
 
     Returns:
-        The counts, a sample's, with the layers as `rows`. T and the number of samples are the first two axes of
-        what the first neurons say; without neurons T is 1 and samples lie along the input's first axis.
+        The counts, a sample's, with the layers as `rows`. T and the number of samples are the first two axes
+        of what the first neurons say; without neurons T is 1 and samples lie along the input's first axis.
 
     Raises:
         TypeError: not a network; a batch that holds no tensor.
