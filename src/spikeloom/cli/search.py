@@ -112,7 +112,7 @@ def run(argv: Sequence[str]) -> int:
         if space is None:
             rest = ["--help"]
         try:
-            name, base = start(first, rest)
+            name, base = start(first, [*rest, ""])  # it looks for pairs of words, and wants one at least
             options = parse(Options, f"search {first} SPACE.yaml", rest, Options(base))
             folder = create(name, Path(space or ""), options)
         except ValueError as error:

@@ -95,11 +95,12 @@ def search(
         SearchFailed: no trial succeeded; or none can be made, as on a full disk.
     """
     folder = Path(folder)
-    settings = Settings.read(folder)
-    if trials is not None and trials != settings.trials:
-        settings = dataclasses.replace(settings, trials=trials)
-        settings.write(folder)
+    Settings.read(folder)  # before a lock is left in a folder that is none of a search
     with StopSignal() as stop, RunFolder(folder).locked(), quiet():
+        settings = Settings.read(folder)
+        if trials is not None and trials != settings.trials:
+            settings = dataclasses.replace(settings, trials=trials)
+            settings.write(folder)
         _mend(folder / "journal.jsonl")
         study = open_study(folder, settings, None)
         for trial in study.trials:
