@@ -256,6 +256,13 @@ def test_nothing_is_wider_than_the_window(browser: Any, path: Path, width: int) 
             return r.left < 0 || r.right > innerWidth; }).map(e => e.textContent)"""
     )
     assert cut == []
+    for panel in page.tab.locator("#curves .panel").all():  # what the pointer reads stays in its chart
+        box = panel.locator("svg[role=img]").bounding_box()
+        for share in (0.2, 0.5, 0.97):
+            panel.locator("svg[role=img]").hover(position={"x": share * box["width"], "y": 60})
+            tip = panel.locator(".tip").bounding_box()
+            assert box["x"] - 1 <= tip["x"]
+            assert tip["x"] + tip["width"] <= box["x"] + box["width"] + 1
     page.done()
 
 

@@ -9,6 +9,12 @@ const steps = (low, high, most) => {
   return made;
 };
 
+// the last point at x or before it
+const before = (points, x) => {
+  const found = nearest(points, x);
+  return found[0] <= x ? found : points[points.indexOf(found) - 1];
+};
+
 const nearest = (points, x) => {
   let low = 0, high = points.length - 1;
   while (high - low > 1) {
@@ -18,7 +24,7 @@ const nearest = (points, x) => {
   return Math.abs(points[low][0] - x) <= Math.abs(points[high][0] - x) ? points[low] : points[high];
 };
 
-// spec: {title, series: [{name, look, dashed, points}], x, write, limit, marks: [{look, at: [x]}], height, low, high}
+// spec: {title, series: [{name, look, dash, points}], x, write, limit, marks: [{look, at: [x]}], height, low, high}
 const chart = (spec) => {
   const host = element("div", { class: "chart" });
   const tip = element("div", { class: "tip", role: "status", hidden: true });
@@ -57,7 +63,7 @@ const chart = (spec) => {
         if (known(y)) path += `${pen ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`;
         pen = known(y);
       }
-      svg.append(drawn("path", { class: `line ${s.look}${s.dashed ? " dashed" : ""}`, d: path }));
+      svg.append(drawn("path", { class: `line ${s.look}${s.dash ? ` ${s.dash}` : ""}`, d: path }));
       if (s.points.length <= 40) for (const [x, y] of s.points) if (known(y)) svg.append(drawn("circle", { class: `dot ${s.look}`, cx: px(x), cy: py(y), r: 2.4 }));
     }
     (spec.marks || []).forEach((mark, i) => {
@@ -73,12 +79,13 @@ const chart = (spec) => {
       if (x === null) return;
       cursor.setAttribute("x1", px(x));
       cursor.setAttribute("x2", px(x));
-      const rows = series.map((s) => [s, nearest(s.points, x)]).filter(([, p]) => p[0] === x && known(p[1]));
+      // what is not measured at each x is told as it was last, while its curve lasts
+      const rows = series.filter((s) => s.points[0][0] <= x && x <= s.points[s.points.length - 1][0])
+        .map((s) => [s, before(s.points, x)]).filter(([, p]) => known(p[1]));
       tip.replaceChildren(element("p", { class: "small" }, `${spec.x || "epoch"} ${x}`),
-        ...rows.map(([s, p]) => element("p", { class: s.look }, element("i", { class: "key" }), element("span", {}, s.name), element("b", {}, write(p[1])))));
-      const side = px(x) > width / 2;
-      tip.style.left = side ? "" : `${px(x) + 10}px`;
-      tip.style.right = side ? `${width - px(x) + 10}px` : "";
+        ...rows.map(([s, p]) => element("p", { class: s.look }, element("i", { class: "key" }), element("span", {}, p[0] === x ? s.name : `${s.name} (${p[0]})`), element("b", {}, write(p[1])))));
+      const wide = tip.offsetWidth, right = px(x) + 10, left = px(x) - 10 - wide;
+      tip.style.left = `${Math.max(0, Math.min(width - wide, right + wide <= width || left < 0 ? right : left))}px`;
     };
     svg.addEventListener("pointermove", (event) => {
       const box = svg.getBoundingClientRect();

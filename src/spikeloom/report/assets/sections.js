@@ -60,7 +60,7 @@ const curves = (runs) => {
       const series = [];
       for (const run of runs.filter((r) => data === undefined || r.data === data)) {
         for (const [part, points] of Object.entries(run.curves[metric] || {})) {
-          series.push({ name: `${run.name}, ${part}`, look: run.look, dashed: part !== "train", part, points });
+          series.push({ name: `${run.name}, ${part}`, look: run.look, dash: DASHES[part], part, points });
         }
       }
       if (!series.length) continue;
@@ -83,9 +83,11 @@ const curves = (runs) => {
   return panels.length ? element("div", { class: "grid" }, panels) : null;
 };
 
+const DASHES = { train: "", validation: "dashed", test: "dotted" };
+
 const lineKey = (parts) => element("p", { class: "legend" }, parts.map((part) =>
-  element("span", {}, drawn("svg", { viewBox: "0 0 22 8", "aria-hidden": "true", class: "chart" },
-    drawn("line", { x1: 0, x2: 22, y1: 4, y2: 4, stroke: "currentColor", "stroke-width": 1.8, ...(part === "train" ? {} : { "stroke-dasharray": "5 4" }) })), part)));
+  element("span", {}, drawn("svg", { viewBox: "0 0 22 8", "aria-hidden": "true" },
+    drawn("line", { class: `line ${DASHES[part]}`, x1: 1, x2: 21, y1: 4, y2: 4 })), part)));
 
 const layers = (runs) => grid(runs.filter((run) => run.behaviour?.layers.length), (run) => {
   const top = Math.max(...run.behaviour.layers.map((l) => l.rate), 1e-9);
@@ -131,7 +133,7 @@ const confusion = (runs) => grid(runs.filter((run) => run.behaviour), (run) => {
         })))));
     if (b.classes.length <= 24) beside.push(table(`Right answers of ${run.name}`, [["Class"], ["Answered right"], ["Of"]],
       b.recall.map(([name, right, all]) => ({ cells: [name, meter(right / (all || 1), run.look, all ? percent(right / all, 1) : "–"), whole(all)] }))));
-    made.push(element("div", { class: "beside" }, beside));
+    made.push(element("div", { class: `beside${tall || b.classes.length > 12 ? " below" : ""}` }, beside));
     made.push(element("p", { class: "small" }, "Rows are classes, columns are answers; a row's shade is the share of its samples."));
   } else {
     made.push(element("p", { class: "small" }, `A matrix of ${b.classes.length} classes is too large for a page.`));
