@@ -45,24 +45,22 @@ def look(x: Tensor, along: tuple[int, ...] = ()) -> Values:
     # axes as they lie in memory: sums over them are far faster
     order = sorted(range(x.ndim), key=x.stride().__getitem__, reverse=True)
     kept = [axis for axis in order if axis in along]
-    empty = torch.zeros([x.shape[axis] for axis in kept], dtype=torch.int64, device=x.device)
     over = tuple(i for i, axis in enumerate(order) if axis not in along)
-    kind, nonzeros, magnitudes = KINDS[0], [], []
+    apart = x.ndim > 0 and 0 not in over  # the pieces have places of their own
+    found = [torch.zeros([x.shape[axis] for axis in kept], dtype=torch.int64, device=x.device)] * 2
+    kind = KINDS[0]
+    parts: list[list[Tensor]] = []
     for piece in _pieces(x.permute(order), over):
-        found, nonzero, magnitude = _look(piece, over, kind)
-        kind = coarser(kind, found)
-        nonzeros.append(nonzero)
-        magnitudes.append(magnitude)
+        new, *counts = _look(piece, over, kind)
+        kind = coarser(kind, new)
+        if apart:
+            parts.append(counts)
+        else:
+            found = [total + count for total, count in zip(found, counts, strict=True)]
+    if parts:
+        found = [torch.cat(counts) for counts in zip(*parts, strict=True)]
     back = [kept.index(axis) for axis in along]
-    apart = bool(order) and 0 not in over
-    return Values(kind, x.numel(), *(_join(m, apart, empty).permute(back) for m in (nonzeros, magnitudes)))
-
-
-def _join(parts: list[Tensor], apart: bool, empty: Tensor) -> Tensor:
-    """Return pieces' counts as those of the whole; `apart` where the axis that was cut is kept."""
-    if not parts:
-        return empty
-    return torch.cat(parts) if apart else torch.stack(parts).sum(0)
+    return Values(kind, x.numel(), *(counts.permute(back) for counts in found))
 
 
 def _pieces(x: Tensor, over: tuple[int, ...], axis: int = 0) -> Iterator[Tensor]:
