@@ -422,6 +422,7 @@ REAL = ["--batch-size", "512", "--epochs", "2", "--set", "channels=[4,4]", "--se
         (["digits"], "the file that says what may change"),
         (["digits", "none.yaml"], "none.yaml cannot be read"),
         (["digits", "space.yaml"], "did you mean 'channels'"),
+        (["digits", "space.yaml", "--device", "cuda", "--precision", "fp16"], "recipe: "),
         (["--resume", "nothing"], "is no folder of a search"),
     ],
 )
@@ -440,8 +441,12 @@ def test_the_command_ends_with_the_best(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(verb, "LocalLauncher", lambda processes: Here())
-    (tmp_path / "space.yaml").write_text("lr: {log: [1e-2, 1e-1]}\n")
-    assert verb.run(["digits", "space.yaml", "--trials", "2", "--final", *REAL]) == 0
+    # the recipe's own channels do not go with the pools given
+    (tmp_path / "space.yaml").write_text(
+        "lr: {log: [1e-2, 1e-1]}\nmodel_options.channels: {choice: [[4, 4]]}\n"
+    )
+    real = ["--batch-size", "512", "--epochs", "2", "--set", "pools=[2,2]"]
+    assert verb.run(["digits", "space.yaml", "--trials", "2", "--final", *real]) == 0
     out = capsys.readouterr().out
     assert "2 complete, 0 pruned, 0 failed" in out
     best = overlay(BASE, tmp_path / "runs/search-1/best.yaml")

@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 import tyro
 
 from ..data import Dataset
-from ..training import RECIPES, Interrupted, Recipe, RunFolder, build, check, load_samples, train_run
+from ..training import RECIPES, Interrupted, Recipe, RunFolder, build, load_samples, train_run
+from ..training.devices import check_devices
 from ..training.learning import make_rule
 from ..training.optimizers import make_optimizer
 from ..training.recipes import read_yaml
@@ -138,7 +139,6 @@ def run(argv: Sequence[str]) -> int:
 def create(name: str, space: Path, options: Options) -> Path:
     """Make the folder of a new search; return it."""
     base = with_tables(options.recipe, options.set)
-    check(base)
     free = (Path("runs") / f"search-{number}" for number in itertools.count(1))
     folder = options.folder or next(path for path in free if not path.exists())
     create_search(
@@ -162,6 +162,7 @@ def trainable() -> Callable[[Recipe], None]:
         return load_samples(Recipe(data=name, data_options=json.loads(options)))
 
     def possible(recipe: Recipe) -> None:
+        check_devices(recipe)
         net = build(recipe, data(recipe.data, json.dumps(recipe.data_options)))
         make_rule(recipe.learning, net, **recipe.learning_options)
         make_optimizer(net, recipe)
