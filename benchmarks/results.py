@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from reporting import Table, machine
 
+from spikeloom.data import info
 from spikeloom.measure import profile
 from spikeloom.training import RECIPES, Recipe, RunFolder, load_net, load_samples
 
@@ -160,6 +161,12 @@ def tables(names: Sequence[str], seeds: Sequence[int], root: Path, samples: int)
         f"Mean ± standard deviation of the seeds {', '.join(map(str, seeds))}; seconds are the median of the "
         "whole command's, spiking / ReLU."
     ]
+    for name in (str(row[0]) for row in reached.rows):
+        if "train" not in info(RECIPES[name].data).splits:
+            reached.notes.append(
+                f"{name} is a smoke test, no result: {RECIPES[name].data} has no split; what is trained "
+                "and tested on are parts of the same recordings, with a gap in time between them."
+            )
     cost.notes = [
         "Energy by 45 nm arithmetic alone: 0.9 pJ an accumulate, 4.6 pJ a multiply-accumulate; it is no "
         "chip's energy. Mean over test samples; the first seed's network."
