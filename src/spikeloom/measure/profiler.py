@@ -24,7 +24,7 @@ from .conventions import Convention, find_convention
 from .flow import Flow, Weights, plain_attention
 from .products import Product, find_product
 from .report import Profile, Row
-from .tallies import Call, Layer, Root, Spikes
+from .tallies import Call, Layer, Root, Spikes, owned_parameters
 
 _CALL = nn.Module._call_impl.__code__.co_filename  # where a module's call begins
 _TORCH, _LAYERS = (os.path.dirname(cast(str, package.__file__)) + os.sep for package in (torch, nn))
@@ -116,7 +116,7 @@ class Profiler:
                 "with, not its parts, or say how many samples ran: profiler.profile(samples=...)"
             )
         steps = self._root.steps / samples if self._root.steps else 1.0
-        owned = _parameters(self._net, self._ran, [layer.module for layer in self._layers.values()])
+        owned = owned_parameters(self._net, self._ran, [layer.module for layer in self._layers.values()])
         named: Counter[str] = Counter()
         rows = []
         for layer in self._layers.values():
@@ -262,24 +262,6 @@ def _fed(module: Recurrent) -> Tensor | None:
     if chunk is None or module not in chunk.names:
         return None
     return chunk.initial.get(f"{chunk.names[module]}#{chunk.calls[module]}.feedback")
-
-
-def _parameters(net: nn.Module, ran: set[nn.Module], shown: Sequence[nn.Module]) -> dict[nn.Module, int]:
-    """Return the parameters of each module shown, each once: its own, and those of parts it runs itself."""
-    names = dict(net.named_modules())
-    owned: dict[nn.Module, int] = {}
-    seen: set[nn.Parameter] = set()
-    for name, module in names.items():
-        own = [p for p in module.parameters(recurse=False) if p not in seen]
-        seen.update(own)
-        owner = name
-        # a part that was not called may have been used by what is around it
-        while owner and names[owner] not in ran:
-            owner = owner.rpartition(".")[0]
-        if names[owner] in shown or module in shown:
-            place = module if module in shown else names[owner]
-            owned[place] = owned.get(place, 0) + sum(p.numel() for p in own)
-    return owned
 
 
 def _site() -> _Site:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,3 +121,21 @@ class Spikes:
         silent = sum(int((~ever).sum()) for ever, _ in self.ever.values())
         saturated = sum(int(always.sum()) for _, always in self.ever.values())
         return self.spikes, self.chances, silent / neurons, saturated / neurons
+
+
+def owned_parameters(net: nn.Module, ran: set[nn.Module], shown: Sequence[nn.Module]) -> dict[nn.Module, int]:
+    """Return the parameters of each module shown, each once: its own, and those of parts it runs itself."""
+    names = dict(net.named_modules())
+    owned: dict[nn.Module, int] = {}
+    seen: set[nn.Parameter] = set()
+    for name, module in names.items():
+        own = [p for p in module.parameters(recurse=False) if p not in seen]
+        seen.update(own)
+        owner = name
+        # a part that was not called may have been used by what is around it
+        while owner and names[owner] not in ran:
+            owner = owner.rpartition(".")[0]
+        if names[owner] in shown or module in shown:
+            place = module if module in shown else names[owner]
+            owned[place] = owned.get(place, 0) + sum(p.numel() for p in own)
+    return owned
