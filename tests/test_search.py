@@ -422,7 +422,7 @@ REAL = ["--batch-size", "512", "--epochs", "2", "--set", "channels=[4,4]", "--se
         (["digits"], "the file that says what may change"),
         (["digits", "none.yaml"], "none.yaml cannot be read"),
         (["digits", "space.yaml"], "did you mean 'channels'"),
-        (["digits", "space.yaml", "--device", "cuda", "--precision", "fp16"], "recipe: "),
+        (["digits", "space.yaml", "--device", "cpu", "--precision", "fp16"], "needs a GPU"),
         (["--resume", "nothing"], "is no folder of a search"),
     ],
 )

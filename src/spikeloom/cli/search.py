@@ -57,7 +57,7 @@ class Again:
         trials: how many trials to make in all; by default the number given when the search began.
         processes: trials that run at once; by default 1, with Ray one a node, or a GPU if trials need GPUs.
         launcher: where they run: on this machine, or on the Ray cluster of RAY_ADDRESS.
-        final: at the end, train the best on the whole training set, and measure it once on the test set.
+        final: at the end, train the best on the whole training set, and measure it on the test set.
     """
 
     resume: Path
@@ -80,7 +80,7 @@ class Options:
         launcher: where they run: on this machine, or on the Ray cluster of RAY_ADDRESS.
         prune: which trials end early: those below the median of the others after as many epochs, those that
             Hyperband drops, or none.
-        final: at the end, train the best on the whole training set, and measure it once on the test set.
+        final: at the end, train the best on the whole training set, and measure it on the test set.
         overlay: YAML files whose values take the place of the recipe's; later ones win, the command line over
             all.
         set: an option of the model, as channels=[16,32], or of another table, as loss_options.weight=0.01;
