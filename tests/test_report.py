@@ -253,6 +253,9 @@ def test_curves_warnings_and_differences(runs: list[Path], found: dict[str, Any]
     assert differs == {"epochs": [3, 3, 2], "lr": [0.004, 0.01, 0.004], "seed": [0, 1, 2]}
     assert all(run["missing"] == [] for run in (a, b, c))
     assert a["config"]["model_options"] == SMALL
+    assert b["changed"]["lr"] == 0.01
+    assert "weight_decay" not in b["changed"]
+    assert b["changed"]["model_options.channels"] == [6, 8]
 
 
 def test_operations_are_those_of_the_profile(runs: list[Path], found: dict[str, Any]) -> None:
@@ -322,6 +325,14 @@ def test_a_network_of_ones_own_has_its_curves(tmp_path: Path) -> None:
     assert (told["state"], told["data"], told["behaviour"]) == ("finished", None, None)
     assert len(told["missing"]) == 1
     assert "network of your own" in told["missing"][0]
+
+
+def test_a_network_without_neurons_has_the_rest(tmp_path: Path) -> None:
+    made_run(tmp_path / "relu", epochs=1, model_options={**SMALL, "neuron": "ReLU"})
+    told = gather([tmp_path / "relu"])["runs"][0]
+    assert (told["missing"], told["behaviour"]["layers"]) == ([], [])
+    assert [answer["layers"] for answer in told["inside"]] == [[], [], []]
+    assert told["operations"]["total"]["acs"] == 0 < told["operations"]["total"]["macs"]
 
 
 @pytest.mark.parametrize("readout", ["mean", "last"])

@@ -16,7 +16,7 @@ from ..training import READOUTS, RunError, load_net, load_samples
 from ..viz.axes import lot
 from . import behaviour, inside, pictures
 from .operations import operations
-from .record import Json, Record, names, plain, read
+from .record import Json, Record, flat, names, plain, read
 
 _PROFILED = 32  # samples that operations are counted on
 # what a damaged or foreign run can raise; what is wrong in the code itself is not in it
@@ -215,9 +215,10 @@ class _Measured:
                 {},
             )
         places = {int(index): at for at, index in enumerate(found.which)}
+        looks = inside.look(net, batches(some)) or [[] for _ in wanted]
         return [
             {**self._answer(found, places[index], key, data), "layers": layers}
-            for index, layers in zip(wanted, inside.look(net, batches(some)), strict=True)
+            for index, layers in zip(wanted, looks, strict=True)
         ]
 
 
@@ -246,18 +247,10 @@ def sample_key(record: Record) -> str:
 
 def differences(records: Sequence[Record]) -> list[Json]:
     """Return the settings in which runs differ: `[{"field", "values": [of each run, or None]}]`."""
-    configs = [_flat(record.told()["config"]) for record in records]
+    configs = [flat(record.told()["config"]) for record in records]
     fields = dict.fromkeys(field for config in configs for field in config)
     rows = [{"field": field, "values": [config.get(field) for config in configs]} for field in fields]
     return [row for row in rows if any(value != row["values"][0] for value in row["values"])]
-
-
-def _flat(config: Json, before: str = "") -> Json:
-    """Return settings by dotted names, so that options are compared one by one."""
-    made: Json = {}
-    for name, value in config.items():
-        made |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
-    return made
 
 
 def _notes(records: Sequence[Record]) -> list[str]:

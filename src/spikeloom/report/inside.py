@@ -25,6 +25,8 @@ def look(net: nn.Module, x: Tensor) -> list[list[dict[str, Any]]]:
     `which` are the neurons of the raster, `spikes` their spikes as bits, neuron after neuron, low bits first,
     in base64; `traces` the courses of some membranes, after each step's reset.
 
+    A network in which nothing spikes gives an empty list.
+
     Arguments:
         net: the network, in eval.
         x: what it takes, of a few samples.

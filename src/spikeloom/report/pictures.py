@@ -54,7 +54,8 @@ def picture(sample: Tensor, white: float = 255.0) -> dict[str, Any] | None:
         `{"src", "width", "height", "kind", "strip", "frames"}`; the strip is None for an image. None for a
         sample that is no picture.
     """
-    if sample.ndim == 2:  # bands of sound [T, F]: time to the right, low ones below
+    sound = sample.ndim == 2
+    if sound:  # bands of sound [T, F]: time to the right, low ones below
         sample = sample.T.flip(0)[None]
     if sample.ndim not in (3, 4) or sample.shape[-3] not in (1, 2, 3):
         return None
@@ -65,7 +66,8 @@ def picture(sample: Tensor, white: float = 255.0) -> dict[str, Any] | None:
     else:
         whole = _light(values.mean(0) if frames else values, white)
     made: dict[str, Any] = {"src": address(whole), "width": whole.shape[1], "height": whole.shape[0]}
-    made |= {"kind": "events" if values.shape[-3] == 2 else "image", "strip": None, "frames": 1}
+    kind = "sound" if sound else "events" if values.shape[-3] == 2 else "image"
+    made |= {"kind": kind, "strip": None, "frames": 1}
     if frames:
         steps = np.unique(np.linspace(0, len(values) - 1, min(FRAMES, len(values))).round().astype(int))
         most = float(values.max())

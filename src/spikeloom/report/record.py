@@ -60,6 +60,7 @@ class Record:
             "state": self.state,
             "data": self.recipe.data or None if self.recipe else None,
             "config": plain(dataclasses.asdict(self.recipe)) if self.recipe else {},
+            "changed": self._changed(),
             "about": plain(self.about),
             "result": plain(self.result),
             "curves": curves(self.lines),
@@ -71,6 +72,14 @@ class Record:
             ],
             "missing": self.missing,
         }
+
+    def _changed(self) -> Json:
+        """Return the settings that are not the defaults, by dotted names."""
+        if self.recipe is None:
+            return {}
+        usual = flat(plain(dataclasses.asdict(Recipe())))
+        mine = flat(plain(dataclasses.asdict(self.recipe)))
+        return {name: value for name, value in mine.items() if name not in usual or usual[name] != value}
 
 
 def read(path: Path, name: str) -> Record:
@@ -170,6 +179,16 @@ def points(lines: list[Json], value: Any) -> list[list[float]]:
             found.append([line.get("epoch", i + 1), significant(y)])
     every = -(-len(found) // MOST_POINTS) or 1
     return found[::every] + ([found[-1]] if found and (len(found) - 1) % every else [])
+
+
+def flat(config: Json, before: str = "") -> Json:
+    """Return settings by dotted names, so that options are compared one by one."""
+    made: Json = {}
+    for name, value in config.items():
+        made |= (
+            flat(value, f"{before}{name}.") if isinstance(value, dict) and value else {before + name: value}
+        )
+    return made
 
 
 def significant(value: float, digits: int = 6) -> float:

@@ -146,7 +146,7 @@ const confusion = (runs) => grid(runs.filter((run) => run.behaviour), (run) => {
 const hardest = (runs) => grid(runs.filter((run) => run.hardest.length), (run) => element("div", { class: "pictures" }, run.hardest.map((a) => {
   const picture = report.pictures[a.picture];
   return element("figure", {},
-    picture ? element("img", { src: picture.src, alt: `Test sample ${a.index}, ${a.label}` }) : element("div", { class: "blank" }, `sample ${a.index}`),
+    picture ? element("img", { class: picture.kind, src: picture.src, alt: `Test sample ${a.index}, ${a.label}` }) : element("div", { class: "blank" }, `sample ${a.index}`),
     element("figcaption", {}, a.label, " → ", element("span", { class: a.right ? "right" : "wrong" }, a.answer),
       element("small", {}, `${percent(a.share, 1)} · loss ${number(a.loss, 3)}`), element("small", {}, `sample ${a.index}`)));
 })), "wide");
@@ -179,11 +179,15 @@ const settings = (runs) => {
       ? table("Settings that differ", [["Setting"], ...runs.map((run) => [run.name, "config"])], rows.map((row) => ({ cells: [row.field, ...runs.map((run) => said(row.values[run.number]))] })))
       : element("p", {}, "All settings are equal."));
   }
+  for (const run of report.runs.length === 1 ? runs : []) {
+    const changed = Object.entries(run.changed).map(([key, value]) => ({ cells: [key, said(value)] }));
+    if (changed.length) made.push(table("Settings that are not the defaults", [["Setting"], ["Value", "config"]], changed));
+  }
   for (const run of runs) {
     const about = Object.entries(flat(run.about)).map(([key, value]) => ({ cells: [key, said(value)] }));
     const config = Object.entries(flat(run.config)).map(([key, value]) => ({ cells: [key, said(value)] }));
     if (!about.length && !config.length) continue;
-    made.push(element("details", report.runs.length === 1 ? { open: true } : {}, element("summary", {}, `All of ${run.name} (${run.path})`),
+    made.push(element("details", {}, element("summary", {}, `All of ${run.name} (${run.path})`),
       table(`Settings of ${run.name}`, [["Setting"], ["Value", "config"]], [{ cells: ["recipe", run.recipe] }, ...config, ...about])));
   }
   return made.length ? element("div", { class: "panel" }, made) : null;

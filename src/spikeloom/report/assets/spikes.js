@@ -53,7 +53,7 @@ const sampleView = (answer) => {
   const picture = report.pictures[answer.picture];
   return element("div", {},
     element("div", { class: "sample" },
-      picture ? element("img", { class: "shown", src: picture.src, alt: `Test sample ${answer.index}, ${answer.label}` }) : null,
+      picture ? element("img", { class: `shown ${picture.kind}`, src: picture.src, alt: `Test sample ${answer.index}, ${answer.label}` }) : null,
       element("div", {},
         element("p", {}, `Test sample ${answer.index}: `, element("b", {}, answer.label)),
         element("p", { class: answer.right ? "right" : "wrong" }, answer.right ? "answered right" : `answered ${answer.answer}`),
