@@ -185,9 +185,7 @@ def flat(config: Json, before: str = "") -> Json:
     """Return settings by dotted names, so that options are compared one by one."""
     made: Json = {}
     for name, value in config.items():
-        made |= (
-            flat(value, f"{before}{name}.") if isinstance(value, dict) and value else {before + name: value}
-        )
+        made |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
     return made
 
 
