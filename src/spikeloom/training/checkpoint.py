@@ -29,8 +29,8 @@ def gather(net: nn.Module, optimizer: Optimizer, more: Mapping[str, nn.Module]) 
     found: Tensors = {f"model/{name}": value for name, value in model.items()}
     plain: dict[str, dict[str, Any]] = {}
     if optimizer.state:  # before the first update there is none, and torch would make one
-        states: Any = distributed.get_optimizer_state_dict(net, optimizer, options=options)["state"]
-        for path, values in states.items():
+        states: Any = distributed.get_optimizer_state_dict(net, optimizer, options=options)
+        for path, values in states.get("state", {}).items():
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     found[f"optimizer/{path}/{name}"] = value

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,16 +42,19 @@ def make_fabric(config: Config) -> Any:
         raise ValueError(f"recipe: devices = {config.devices}, but {world} processes run; say the same")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     strategy: Any = "auto"
+    precision = _PRECISION[config.precision]
     if world > 1 and config.strategy == "ddp":
         strategy = DDPStrategy()
     elif world > 1:
         strategy = ModelParallelStrategy(_shard, data_parallel_size=world, tensor_parallel_size=1)
+        if precision == "64-true":  # the network is of that precision already; Fabric need not know
+            precision = "32-true"
     fabric = lightning_fabric.Fabric(
         accelerator="cpu" if on_cpu else config.device,
         devices=local,
         num_nodes=world // local,
         strategy=strategy,
-        precision=_PRECISION[config.precision],
+        precision=precision,
     )
     if world > 1:
         fabric.launch()
@@ -81,11 +85,17 @@ def _shard(net: nn.Module, mesh: Any) -> nn.Module:
     """Shard the parameters of each block, and what is left, over the devices (FSDP2)."""
     from torch.distributed.fsdp import fully_shard
 
+    whole = set(unsharded(net))
     for block in net.children():
-        if any(True for _ in block.parameters()):
-            fully_shard(block, mesh=mesh["data_parallel"])
-    fully_shard(net, mesh=mesh["data_parallel"])
+        if any(p not in whole for p in block.parameters()):
+            fully_shard(block, mesh=mesh["data_parallel"], ignored_params=whole)
+    fully_shard(net, mesh=mesh["data_parallel"], ignored_params=whole)
     return net
+
+
+def unsharded(net: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that FSDP2 cannot shard, those of one number: each rank has them whole."""
+    return [p for p in net.parameters() if p.ndim == 0]
 
 
 def draw_from(*entropy: int) -> torch.Generator:
@@ -117,11 +127,11 @@ def highest(fabric: Any, value: int) -> int:
     return int(found)
 
 
-def average_gradients(fabric: Any, net: nn.Module) -> None:
+def average_gradients(fabric: Any, parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their means over all ranks, where no backward pass has done so."""
-    if fabric.world_size == 1:
+    found = [p.grad for p in parameters if p.grad is not None]
+    if fabric.world_size == 1 or not found:
         return
-    found = [p.grad for p in net.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in found])
     flat = fabric.all_reduce(flat, reduce_op="mean")
     for g, mean in zip(found, flat.split([g.numel() for g in found]), strict=True):

@@ -18,7 +18,7 @@ from ..measure import FiringRates
 from .augment import augmented
 from .checkpoint import gather, part, restore
 from .config import Config
-from .devices import average_gradients, draw_from, highest, make_fabric, total
+from .devices import average_gradients, draw_from, highest, make_fabric, total, unsharded
 from .feed import Data, Feed, HasClasses, Split, splits
 from .health import Health
 from .interrupt import Interrupted, StopSignal
@@ -130,16 +130,19 @@ class Training:
         self.name, measured = ("test", self.test_split) if held_out is None else ("validation", held_out)
         self.measured = self._feed(measured)
 
-        sharded = config.strategy == "fsdp" and config.devices > 1
+        self.sharded = config.strategy == "fsdp" and config.devices > 1
+        if config.precision == "fp64":
+            net.double()
         self.rule = self.fabric.to_device(make_rule(config.learning, net, **config.learning_options))
-        if sharded and self.rule.local:
+        if self.rule.local and (self.sharded or config.accumulate > 1):
             raise ValueError(
-                f"recipe: learning = {config.learning!r} needs whole parameters: use strategy ddp"
+                f"recipe: learning = {config.learning!r} writes gradients itself, of whole weights and whole "
+                "batches: use strategy ddp, and accumulate 1"
             )
         if teacher is not None:
             teacher = self.fabric.to_device(teacher.to(next(net.parameters()).dtype).eval())
         self.terms = Terms(net, config, teacher, objective)
-        if sharded:  # optimisers want the sharded parameters
+        if self.sharded:  # optimisers want the sharded parameters
             self.module = self.fabric.setup_module(net)
             self.optimizer = self.fabric.setup_optimizers(make_optimizer(net, config))
         else:
@@ -222,8 +225,6 @@ class Training:
             last = number == parts - 1
             with fabric.no_backward_sync(self.module) if many and not last else nullcontext():
                 self._learn(x, target, y, share)
-        if self.rule.local:
-            average_gradients(fabric, self.net)
         self._update()
 
     def _learn(self, x: Tensor, target: Tensor, y: Tensor, share: float) -> None:
@@ -250,12 +251,14 @@ class Training:
 
     def _update(self) -> None:
         """Take a step down the gradient, and clear it."""
-        clip = self.config.clip_norm
-        if clip is not None or self.config.precision == "fp16":
-            self.fabric.clip_gradients(
-                self.module, self.optimizer, max_norm=clip or math.inf, error_if_nonfinite=False
-            )
-        self.health.gradients()
+        if self.rule.local:
+            average_gradients(self.fabric, self.net.parameters())
+        elif self.sharded:
+            average_gradients(self.fabric, unsharded(self.net))
+        scaler, clip = getattr(self.fabric.strategy.precision, "scaler", None), self.config.clip_norm
+        self.health.gradients(scaler.get_scale() if scaler is not None else 1.0)
+        if clip is not None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema is not None:
@@ -326,6 +329,7 @@ class Training:
             **course.metrics(),
             "loss": (course.loss + loss) / max(course.seen + seen, 1),
             "accuracy": (course.correct + correct) / max(course.seen + seen, 1),
+            "firing_rate": self.health.firing_rate(),
             "samples_per_second": (course.seen + seen) * self.fabric.world_size / max(course.seconds, 1e-9),
         }
 

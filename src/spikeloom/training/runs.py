@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -90,6 +91,7 @@ def _own_rank(
     net: nn.Module, data: Data, config: Config, path: Path, resume: bool, objective: Objective | None
 ) -> None:
     run = RunFolder(path)
+    net = copy.deepcopy(net)  # tensors come in memory that all processes share
     train_here(net, data, config, run, resume=resume, objective=objective, teacher=_teacher(config))
 
 
