@@ -44,7 +44,7 @@ class Choice:
     title: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, least, top in (("hardest", self.hardest, 0, 60), ("most", self.most, 1, 10**7)):
+        for name, value, least, top in (("hardest", self.hardest, 0, 30), ("most", self.most, 1, 10**7)):
             if not least <= value <= top:
                 raise ValueError(f"report: {name} = {value}; a number from {least} to {top} is needed")
         if self.samples is not None and (len(self.samples) > 6 or min(self.samples, default=0) < 0):
@@ -161,14 +161,17 @@ class _Measured:
             net, batches, data.test.labels, which, readout_of(record), record.recipe.batch_size
         )
 
-    def _answer(self, found: behaviour.Behaviour, at: int, key: str, data: Dataset) -> Json:
+    def _answer(
+        self, found: behaviour.Behaviour, at: int, key: str, data: Dataset, strip: bool = False
+    ) -> Json:
         """Return what a network answered to the sample at a place in `found.which`, and keep its picture."""
         index = int(found.which[at])
         shares = torch.softmax(found.scores[at].double(), 0)
         label, answer = int(found.labels[at]), int(shares.argmax())
         picture = f"{key}|{index}"
-        if picture not in self.pictures:
-            self.pictures[picture] = pictures.picture(data.test.pixels[index], data.white)
+        held = self.pictures.get(picture)
+        if held is None or (strip and not held["strip"]):
+            self.pictures[picture] = pictures.picture(data.test.pixels[index], data.white, strip)
         return plain(
             {
                 "index": index,
@@ -217,7 +220,7 @@ class _Measured:
         places = {int(index): at for at, index in enumerate(found.which)}
         looks = inside.look(net, batches(some)) or [[] for _ in wanted]
         return [
-            {**self._answer(found, places[index], key, data), "layers": layers}
+            {**self._answer(found, places[index], key, data, strip=True), "layers": layers}
             for index, layers in zip(wanted, looks, strict=True)
         ]
 

@@ -15,7 +15,7 @@ from ..nn.time import spiking_layers
 from ..viz.axes import lot
 from .record import plain, significant
 
-LAYERS, NEURONS, TRACES, STEPS = 12, 96, 3, 1_000  # of a sample on the page, at most
+LAYERS, NEURONS, TRACES, STEPS = 8, 96, 3, 1_000  # of a sample on the page, at most
 
 
 def look(net: nn.Module, x: Tensor) -> list[list[dict[str, Any]]]:

@@ -42,13 +42,14 @@ def address(image: Image) -> str:
     return "data:image/png;base64," + base64.b64encode(png(image)).decode()
 
 
-def picture(sample: Tensor, white: float = 255.0) -> dict[str, Any] | None:
-    """Return a sample as a picture, and frames as a strip, too.
+def picture(sample: Tensor, white: float = 255.0, strip: bool = True) -> dict[str, Any] | None:
+    """Return a sample as a picture, and its frames as a strip, if wanted.
 
     Arguments:
         sample: an image `[C, H, W]`, frames `[T, C, H, W]`, or bands of sound `[T, F]`; two channels are
             counts of OFF and ON events.
         white: the value that means 1.
+        strip: whether frames are wanted one by one, too.
 
     Returns:
         `{"src", "width", "height", "kind", "strip", "frames"}`; the strip is None for an image. None for a
@@ -68,7 +69,7 @@ def picture(sample: Tensor, white: float = 255.0) -> dict[str, Any] | None:
     made: dict[str, Any] = {"src": address(whole), "width": whole.shape[1], "height": whole.shape[0]}
     kind = "sound" if sound else "events" if values.shape[-3] == 2 else "image"
     made |= {"kind": kind, "strip": None, "frames": 1}
-    if frames:
+    if frames and strip:
         steps = np.unique(np.linspace(0, len(values) - 1, min(FRAMES, len(values))).round().astype(int))
         most = float(values.max())
         drawn = [
