@@ -9,6 +9,7 @@ import math
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from spikeloom.cli import search as verb
 from spikeloom.cli.arguments import Misuse
 from spikeloom.training import Interrupted, Recipe, RunError, RunFolder, TrainingFailed, find_recipe
+from spikeloom.training.ray_launcher import launch_ray
 from spikeloom.training.recipes import overlay
 from spikeloom.training.search import (
     Row,
@@ -465,3 +467,13 @@ def test_the_command_ends_with_the_best(
 def test_a_trial_alone_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     made(tmp_path)
     assert run_trial(tmp_path, 5, climb).state == "failed"  # no such trial was drawn
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for extra in "optuna", "ray":
+        monkeypatch.setitem(sys.modules, extra, None)
+    with pytest.raises(SearchFailed, match=r"pip install 'spikeloom\[search\]'"):
+        create_search(tmp_path / "a", "digits", BASE, SPACE)
+    with pytest.raises(TrainingFailed, match=r"pip install 'spikeloom\[ray\]'"):
+        launch_ray(print, (), 2)
+    assert not (tmp_path / "a").exists()

@@ -76,6 +76,8 @@ class LocalLauncher:
 
     def __exit__(self, *error: object) -> None:
         for one in self._processes:
+            with suppress(OSError):
+                one.channel.send(None)  # for when the trial has saved its state
             one.process.terminate()
         deadline = time.monotonic() + GRACE
         for one in self._processes:
@@ -93,6 +95,7 @@ class LocalLauncher:
 
     def start(self, work: Work, folder: Path, number: int) -> None:
         """Start a trial, in a process that is idle or in a new one."""
+        self._processes = [one for one in self._processes if one.number is not None or one.process.is_alive()]
         one = next((one for one in self._processes if one.number is None), None)
         if one is None:
             one = self._begin()
@@ -153,8 +156,8 @@ def _serve(channel: connection.Connection, threads: int) -> None:
         os.setsid()  # Ctrl-C is for the search, which tells its trials
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    while True:
-        work, folder, number = channel.recv()
+    while (order := channel.recv()) is not None:
+        work, folder, number = order
         with open(folder / f"trial-{number:04}.log", "ab", buffering=0) as log:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
