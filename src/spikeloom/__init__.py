@@ -1,8 +1,7 @@
 """Spikeloom: a neuron is its equations for one time step; the loom weaves them through time."""
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import neurons, nn, surrogate
 from .announce import SpikeloomWarning
@@ -17,6 +16,7 @@ from .stream import Stream
 
 if TYPE_CHECKING:
     from . import data, encoding, events, measure, training, viz
+    from .training import train
 
 __version__ = "0.1.0"
 
@@ -42,13 +42,18 @@ __all__ = [
     "packed_spikes",
     "recompute",
     "surrogate",
+    "train",
     "training",
     "viz",
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     """Import a room whose own imports take long, when it is first entered."""
+    if name == "train":
+        from .training import train
+
+        return train
     if name in ("data", "encoding", "events", "measure", "training", "viz"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
