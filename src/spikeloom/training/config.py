@@ -32,6 +32,7 @@ _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("label_smoothing", "validation", "ema", "momentum"), _SHARE),
     **dict.fromkeys(("layer_decay", "step_factor"), ("a number in (0, 1]", lambda v: 0 < v <= 1)),
 }
+_UNSMOOTHED = ("count-mse", "rate-mse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +148,25 @@ class Config:
             words, test = _CHECKS.get(name, ("", lambda v: True))
             if value is not None and not test(value):
                 raise ValueError(f"recipe: {name} = {value!r}; {words} is needed")
+            # as a file gives it back, so that a recipe and its hash are those of its config.yaml
+            object.__setattr__(self, name, _plain(name, _converted(value, kind)))
         for given, needs in (("patience", self.patience), ("select", self.select == "best")):
             if needs and not self.validation:
                 raise ValueError(
                     f"recipe: {given} = {getattr(self, given)!r} chooses by a held-out part of the training "
                     "set; give it one with validation, as validation=0.1"
                 )
+        if self.teacher_features and not self.teacher:
+            raise ValueError(
+                "recipe: teacher_features are those of a teacher; give its run folder as teacher"
+            )
+        if self.label_smoothing and self.loss in _UNSMOOTHED:
+            raise ValueError(
+                f"recipe: label_smoothing = {self.label_smoothing:g} is not for loss {self.loss!r}, which "
+                'has no softmax; set it to 0, or use "cross-entropy" or "tet"'
+            )
+        if self.schedule in ("cosine", "one-cycle") and self.lr_end > self.lr:
+            raise ValueError(f"recipe: lr_end = {self.lr_end:g} is above lr = {self.lr:g}, the highest rate")
         more = [name for name in ("sparsity", "rate_penalty", "teacher") if getattr(self, name)]
         if more and self.learning != "bptt":
             raise ValueError(
@@ -181,7 +195,7 @@ class Config:
         for name, value in given.items():
             if name not in known:
                 raise unknown(f"field of a recipe (in {where})", str(name), known)
-            given[name] = _converted(value, known[name])
+            given[name] = _read(value, known[name])
         try:
             return cls(**given)
         except ValueError as error:
@@ -193,13 +207,35 @@ def _types(cls: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(cls)}
 
 
-def _converted(value: Any, kind: Any) -> Any:
-    """Return a value as its field holds it, where a file can only write something else."""
+def _read(value: Any, kind: Any) -> Any:
+    """Return what a field of a file means: lists are its only tuples, and none is also a word."""
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(value)
-    if _fits(value, kind) and isinstance(value, int) and not isinstance(value, bool):
-        return value if _fits(value, int) and int in (kind, *get_args(kind)) else float(value)
-    return value
+    return None if value in ("none", "None") and type(None) in get_args(kind) else value
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Return a number that fits its field as the field's kind of number: 1 as 1.0 where that is a float."""
+    whole = int in (kind, *get_args(kind))
+    return float(value) if not whole and float in (kind, *get_args(kind)) and value is not None else value
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return the value of a field with lists for the tuples in its tables.
+
+    Raises:
+        ValueError: a table holds what no file can.
+    """
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(name, list(v) if isinstance(v, tuple) else v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(name, list(v) if isinstance(v, tuple) else v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str, tuple)):
+        return value
+    raise ValueError(
+        f"recipe: {name} holds {value!r}; plain values, which a file can hold, are needed: text, numbers, "
+        "true, false, none, lists and tables of these"
+    )
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -209,7 +245,10 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in get_args(kind))
     if origin is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        inner = get_args(kind)[1]
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and (inner is Any or _fits(one, inner)) for key, one in value.items()
+        )
     if origin is tuple:
         return isinstance(value, tuple) and all(isinstance(one, get_args(kind)[0]) for one in value)
     if kind is float:
