@@ -84,7 +84,7 @@ def start(first: str, rest: Sequence[str]) -> tuple[str, Recipe]:
     """Return the recipe that the options are about: by name or from a file, with the overlays laid on."""
     is_file = Path(first).suffix in (".yaml", ".yml")
     name, recipe = read_recipe(first) if is_file else (first, find_recipe(first))
-    for option, value in zip(rest, [*rest[1:], ""], strict=True):
+    for option, value in zip(rest, [*rest, ""][1:], strict=True):
         if option == "--overlay":
             recipe = overlay(recipe, value)
         elif option.startswith("--overlay="):

@@ -63,9 +63,35 @@ class Expected:
 
 RECIPES = {
     "digits": Recipe(data="digits", model_options={"channels": [32, 64, 64], "pools": [1, 2, 2]}, epochs=15),
-    "mnist": Recipe(data="mnist", epochs=5, batch_size=128, shift=1),
-    "fashion-mnist": Recipe(data="fashion-mnist", epochs=10, batch_size=128),
+    "mnist": Recipe(data="mnist", T=2, epochs=4, batch_size=128, schedule="one-cycle", shift=1),
+    "fashion-mnist": Recipe(
+        data="fashion-mnist", T=2, epochs=6, batch_size=128, schedule="one-cycle", flip=True
+    ),
     "n-mnist": Recipe(data="n-mnist-1100", T=8, epochs=15, batch_size=32, shift=1),
+    "cifar10-subset": Recipe(
+        data="cifar10-jpeg-subset", T=2, epochs=15, schedule="one-cycle", flip=True, shift=2
+    ),
+    "fsdd": Recipe(
+        data="fsdd",
+        data_options={"bands": 32, "threshold": 0.1},
+        model="dense_snn",
+        model_options={"hidden": [256, 256], "dropout": 0.2},
+        T=60,
+        epochs=15,
+        schedule="one-cycle",
+    ),
+    # a smoke test: the same ten recordings, later in time
+    "dvs128-gesture-clips": Recipe(
+        data="dvs128-gesture-clips",
+        data_options={"size": 32, "window": 0.25, "stride": 0.05},
+        model_options={"channels": [16, 32, 64]},
+        T=5,
+        epochs=25,
+        batch_size=16,
+        lr=3e-3,
+        schedule="one-cycle",
+        shift=1,
+    ),
 }
 
 EXPECTED: dict[str, Expected] = {}

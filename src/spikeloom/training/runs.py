@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..data import Dataset
-from ..models import create_model
+from ..models.fitting import model_for
 from .config import Config
 from .devices import check_devices, launched
 from .feed import Data
@@ -68,8 +68,7 @@ def train(
         raise TypeError(f"train takes a torch.nn.Module, not {type(net).__name__}")
     run = None
     if folder is not None:
-        own = Recipe(**asdict(config), model="")
-        run = RunFolder(folder) if resume else RunFolder.create(folder, "own", own)
+        run = RunFolder(folder) if resume else RunFolder.create(folder, "own", _own(config))
     elif resume:
         raise ValueError("resume=True needs the folder of the run to go on with: folder=...")
     if config.devices == 1 or launched():
@@ -79,12 +78,17 @@ def train(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(folder or Path(scratch) / "run")
         if folder is None:
-            run = RunFolder.create(path, "own", Recipe(**asdict(config), model=""))
+            run = RunFolder.create(path, "own", _own(config))
         assert run is not None
         launch(_own_rank, (net, data, config, path, resume, objective), config.devices)
         tensors, _ = run.read_tensors("model.safetensors", "train again")
         net.load_state_dict(tensors)
         return Result(**run.read_json("result.json"))
+
+
+def _own(config: Config) -> Recipe:
+    """Return a recipe of a network that no name stands for."""
+    return Recipe(**{**asdict(config), "data": "", "model": "", "model_options": {}})
 
 
 def _own_rank(
@@ -121,7 +125,8 @@ def train_run(
     if launcher == "ray":
         from .ray_launcher import launch_ray
 
-        launch_ray(_ray_rank, (str(run.path), resume), recipe.devices)
+        gpus = 0 if check_devices(recipe) else 1
+        launch_ray(_ray_rank, (str(run.path.resolve()), resume), recipe.devices, gpus)
     else:
         launch(_recipe_rank, (str(run.path), resume), recipe.devices)
     return Result(**run.read_json("result.json"))
@@ -196,19 +201,9 @@ def check(recipe: Recipe) -> None:
 def build(recipe: Recipe, data: Dataset) -> nn.Module:
     """Return the recipe's network for samples of the data's shape, with the seed's weights."""
     torch.manual_seed(recipe.seed)
-    net = create_model(recipe.model, **{**_shape(recipe, data), **recipe.model_options})
+    net = model_for(recipe.model, data.shape, len(data.classes), recipe.T, **recipe.model_options)
     # convolutions run faster with channels last
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _shape(recipe: Recipe, data: Dataset) -> dict[str, Any]:
-    """Return what a network must know of the data."""
-    if len(data.shape) != 3:
-        return {"in_features": data.shape[0], "num_classes": len(data.classes)}
-    channels, height, _ = data.shape
-    return {
-        "in_channels": channels, "image_size": height, "num_classes": len(data.classes), "T": recipe.T
-    }  # fmt: skip
 
 
 def _teacher(config: Config) -> nn.Module | None:
