@@ -18,7 +18,7 @@ def test_python_runs_as_printed(
     monkeypatch.chdir(tmp_path)
     text = (root / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     torch.manual_seed(0)
     x = torch.randn(6, 3, 2, 16, 16)
     names: dict[str, Any] = {"x": x, "camera": x.split((1, 3, 2)), "file": io.BytesIO()}
@@ -29,7 +29,10 @@ def test_python_runs_as_printed(
     assert names["events"] == names["recording"]
     assert names["frames"].shape == (10, 2, 34, 34)
     assert (tmp_path / "digit.html").stat().st_size > 10_000
-    assert "numba" in capsys.readouterr().out
+    assert names["result"].test_accuracy > 0.8
+    shown = capsys.readouterr().out
+    assert "synapses.1" in shown
+    assert "numba" in shown
 
 
 def test_commands_exist(root: Path) -> None:
