@@ -9,16 +9,20 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..neurons import Neuron
 from .config import Config
+
+_NO_WEIGHTS = (Neuron, nn.LayerNorm, nn.RMSNorm)
+"""Modules whose parameters are no weights, though they may have an axis for each of a neuron's."""
 
 
 def make_optimizer(net: nn.Module, config: Config) -> Optimizer:
     r"""Return the optimiser of a configuration, for the parameters of `net` that learn.
 
-    Weights decay; biases, norms and neurons' parameters, which have one axis or none, do not: a time constant
-    that decays would end at 0. With `layer_decay` d, the layer that is k layers before the last learns with
-    the rate $d^k$ (Clark et al. 2020, ELECTRA, arXiv:2003.10555); a layer is a module with a weight, and the
-    norm or neuron after it belongs to it.
+    Weights decay; biases, norms and neurons' parameters do not: a time constant that decays would end at 0.
+    With `layer_decay` d, the layer that is k layers before the last learns with the rate $d^k$ (Clark et al.
+    2020, ELECTRA, arXiv:2003.10555); a layer is a module with a weight, and the norm or neuron after it, in
+    the order of `net.modules()`, belongs to it.
 
     Raises:
         ValueError: nothing learns, or what a library is needed for is not installed.
@@ -32,7 +36,9 @@ def make_optimizer(net: nn.Module, config: Config) -> Optimizer:
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
     if config.optimizer == "lamb":
-        return _lamb()(groups, lr=config.lr)
+        # steps are of the paper's length, lr times that of the weights, from the first on; so the library's
+        # own count of them, which no checkpoint has, plays no part
+        return _lamb()(groups, lr=config.lr, adam_debias=True)
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
@@ -65,7 +71,8 @@ def factor(config: Config, done: float) -> float:
     elif epoch < warm:
         return epoch / warm
     if config.schedule == "step":
-        return config.step_factor ** int(epoch // config.step_epochs)
+        # 15 / 22 * 22 is a little less than 15
+        return config.step_factor ** int((epoch + 1e-9) // config.step_epochs)
     if config.schedule == "constant":
         return 1.0
     end = config.lr_end / config.lr if config.lr else 0.0
@@ -76,18 +83,19 @@ def factor(config: Config, done: float) -> float:
 def _groups(net: nn.Module, config: Config) -> list[dict[str, Any]]:
     """Return groups of parameters with one decay and one scale of the learning rate each."""
     layer, layers = 0, 0
-    found: list[tuple[nn.Parameter, int]] = []
+    found: list[tuple[nn.Parameter, int, bool]] = []
     seen: set[nn.Parameter] = set()
     for module in net.modules():
         own = [p for p in module.parameters(recurse=False) if p not in seen]
         seen.update(own)
-        if any(p.ndim > 1 for p in own):
+        weights = {p for p in own if p.ndim > 1 and not isinstance(module, _NO_WEIGHTS)}
+        if weights:
             layer, layers = layers, layers + 1
-        found += [(p, layer) for p in own if p.requires_grad]
+        found += [(p, layer, p in weights) for p in own if p.requires_grad]
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for p, depth in found:
+    for p, depth, decays in found:
         scale = config.layer_decay ** max(layers - 1 - depth, 0)
-        groups.setdefault((scale, p.ndim > 1), []).append(p)
+        groups.setdefault((scale, decays), []).append(p)
     return [
         {"params": some, "scale": scale, "weight_decay": config.weight_decay if decays else 0.0}
         for (scale, decays), some in groups.items()
