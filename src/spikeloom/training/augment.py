@@ -38,8 +38,8 @@ def augmented(
         raise ValueError(
             f"recipe: {asked[0]} moves pixels, but samples have the shape {tuple(x.shape)}; set it to 0"
         )
-    if (config.mixup or config.cutmix) and (y.ndim != 1 or y.is_floating_point()):
-        raise ValueError(f"recipe: mixup and cutmix mix classes, but labels have the shape {tuple(y.shape)}")
+    if config.mixup or config.cutmix:
+        _check_classes(y, classes, "mixup" if config.mixup else "cutmix")
     if config.shift:
         x = _shifted(x, axis, config.shift, generator)
     if config.flip:
@@ -56,6 +56,22 @@ def augmented(
         x, share = _patched(x, x.index_select(axis, other), share, generator)
     shares = functional.one_hot(y, classes).to(torch.float32)
     return x, shares.lerp(shares[other], 1 - share)
+
+
+def _check_classes(y: Tensor, classes: int, asked: str) -> None:
+    if y.ndim != 1 or y.is_floating_point():
+        raise ValueError(
+            f"recipe: {asked} mixes classes, but labels have the shape {tuple(y.shape)} and are "
+            f"{str(y.dtype).removeprefix('torch.')}; set it to 0"
+        )
+    if not classes:
+        raise ValueError(
+            f"recipe: {asked} mixes classes, but the training data do not say how many there are; give them "
+            'an attribute classes, as data.classes = ["cat", "dog"], or set it to 0'
+        )
+    wrong = y[(y < 0) | (y >= classes)]
+    if len(wrong):
+        raise ValueError(f"recipe: {asked} met label {int(wrong[0])}, but the data name {classes} classes")
 
 
 def _shifted(x: Tensor, axis: int, most: int, generator: torch.Generator) -> Tensor:
