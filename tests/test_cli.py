@@ -159,6 +159,24 @@ def test_doctor_gives_a_remedy_for_a_backend_that_does_not_work(
     assert re.search(r"backend numba +Numba does not import -> pip install numba", capsys.readouterr().out)
 
 
+def test_doctor_names_what_optional_parts_lack(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = doctor.importlib.metadata.version
+
+    def installed(package: str) -> str:
+        if package == "optuna":
+            raise doctor.importlib.metadata.PackageNotFoundError(package)
+        return known(package)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", installed)
+    main(["doctor"])
+    found = rows(capsys.readouterr().out)
+    assert found["extra search"] == "not installed: optuna -> pip install 'spikeloom[search]'"
+    assert found["extra images"] == "installed"
+    assert "extra dev" not in found
+
+
 def rows(text: str) -> dict[str, str]:
     """Return what doctor printed, by what it is about."""
     return {line[:20].rstrip(): line[21:] for line in text.splitlines()}

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,10 @@ from ..kernels.gpu import triton_backend
 from ..neurons import LIF
 from .arguments import parse
 
-PACKAGES = ("spikeloom", "torch", "numpy", "numba", "llvmlite", "safetensors", "scikit-learn", "rich", "tyro")
+PACKAGES = (
+    "spikeloom", "torch", "numpy", "numba", "llvmlite", "lightning-fabric", "safetensors", "scikit-learn",
+    "rich", "tyro", "ruamel.yaml",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     """Run the verb; return 1 if a backend that this machine should have does not work."""
     parse(Options, "doctor", argv)
     checks = backends()
-    rows = [*versions(), *triton(), *devices(), *(row for row, _ in checks), *data()]
+    rows = [*versions(), *extras(), *triton(), *devices(), *(row for row, _ in checks), *data()]
     for what, state, remedy in rows:
         print(f"{what:<20} {state}" + (f" -> {remedy}" if remedy else ""))
     return 0 if all(works for _, works in checks) else 1
@@ -47,6 +51,31 @@ def versions() -> list[Row]:
         except importlib.metadata.PackageNotFoundError:
             rows.append((package, "not installed", f"pip install {package}"))
     return rows
+
+
+def extras() -> list[Row]:
+    """Return which optional parts are installed."""
+    wanted: dict[str, list[str]] = {}
+    for line in importlib.metadata.requires("spikeloom") or []:
+        package, extra = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"](\w+)['\"]", line)
+        if package and extra and extra[1] not in ("dev", "gpu") and package[0] != "spikeloom":
+            wanted.setdefault(extra[1], []).append(package[0])
+    rows: list[Row] = []
+    for extra_name, packages in wanted.items():
+        absent = [package for package in packages if not _installed(package)]
+        state = f"not installed: {', '.join(absent)}" if absent else "installed"
+        rows.append(
+            (f"extra {extra_name}", state, f"pip install 'spikeloom[{extra_name}]'" if absent else "")
+        )
+    return rows
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def triton() -> list[Row]:
