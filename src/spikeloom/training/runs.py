@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -68,7 +69,9 @@ def train(
         raise TypeError(f"train takes a torch.nn.Module, not {type(net).__name__}")
     run = None
     if folder is not None:
-        run = RunFolder(folder) if resume else RunFolder.create(folder, "own", _own(config))
+        # of ranks that something else started, the first makes the folder
+        there = resume or int(os.environ.get("RANK", "0")) > 0
+        run = RunFolder(folder) if there else RunFolder.create(folder, "own", _own(config))
     elif resume:
         raise ValueError("resume=True needs the folder of the run to go on with: folder=...")
     if config.devices == 1 or launched():
