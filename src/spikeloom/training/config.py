@@ -54,7 +54,7 @@ class Config:
         loss_options: further arguments of the loss, as weight=1e-3 of "tet".
         readout: how [T, B, K] becomes scores [B, K]: "mean", "sum", "last" or "max" over time.
         label_smoothing: share of a label that is spread over all classes.
-        sparsity: weight of the mean number of spikes a neuron, added to the loss.
+        sparsity: weight of the mean number of spikes a neuron, summed over layers, added to the loss.
         rate_penalty: weight of firing rates out of their bounds, added to the loss.
         rate_lower: lower bound of a neuron's firing rate, spikes a step.
         rate_upper: upper bound of a layer's firing rate, spikes a step.

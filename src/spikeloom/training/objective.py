@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from inspect import signature
 from typing import Any
 
 import torch
@@ -38,10 +39,11 @@ def label_loss(config: Config) -> Objective:
     """Return the configured loss of `(outputs, y)`.
 
     Raises:
-        ValueError, TypeError: from the loss, when it is called: options that it does not take, outputs that
-            have no time where it needs them.
+        ValueError: options that the loss does not take, or a lack of those that it needs; when it is called,
+            outputs that have no time where it needs them.
     """
     options: dict[str, Any] = dict(config.loss_options)
+    _check_options(config.loss, options)
     if config.loss == "cross-entropy":
         options.setdefault("readout", config.readout)
         options.setdefault("label_smoothing", config.label_smoothing)
@@ -63,6 +65,20 @@ def label_loss(config: Config) -> Objective:
         return _PER_STEP[config.loss](outputs, y, **options)
 
     return per_step
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    _, _, *taken = signature(_PER_STEP.get(name, losses.cross_entropy)).parameters.values()
+    known = [one.name for one in taken]
+    for given in options:
+        if given not in known:
+            raise unknown(f"option of loss {name!r}", given, known)
+    needed = [one.name for one in taken if one.default is one.empty and one.name not in options]
+    if needed:
+        raise ValueError(
+            f"loss {name!r} needs {' and '.join(needed)}; give them as loss_options, as with --set "
+            f"loss_options.{needed[0]}=1"
+        )
 
 
 class Terms:
