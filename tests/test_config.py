@@ -65,6 +65,7 @@ def cases() -> list[tuple[str, Any, str]]:
     for name in TABLES:
         wrong = ("a", None, 1, [("a", 1)], {1: "a"})
         found += [(name, value, "a table of names and values") for value in wrong]
+    found.append(("seed", 2**63, "a whole number"))
     found.append(("teacher_features", {"a": 1}, "a table"))
     found += [("flip", value, "true or false") for value in (1, 0, "true", None)]
     found += [("trackers", value, "a list") for value in ("tensorboard", None, (1,), {"a": 1})]

@@ -28,6 +28,7 @@ from spikeloom.training import (
     train,
     train_run,
 )
+from spikeloom.training.learning import Hands, make_rule
 from spikeloom.training.objective import Terms, label_loss, scores_of
 
 T, B, K = 5, 6, 4
@@ -331,6 +332,22 @@ def test_eprop_lowers_the_loss_on_rows() -> None:
     assert found[-1] < 0.9 * found[0], found
 
 
+@pytest.mark.xfail(strict=True, reason="e-prop takes the PerStep off, and flattens samples together")
+def test_eprop_sees_what_stands_before_the_first_weights_step_by_step() -> None:
+    x, y = torch.rand(3, 5, 1, 8, 8), torch.arange(5)
+    found = []
+    for front in (nn.Flatten(2), sl.PerStep(nn.Flatten())):
+        net = dense()
+        net[0] = front
+        rule = make_rule("e-prop", net)
+        rule(net, x, y, label_loss(configured()), Hands(lambda loss: loss.backward(), lambda: None))
+        found.append([p.grad for p in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+
+
 def test_a_rule_that_needs_time_gets_static_images_repeated() -> None:
     seen: list[tuple[int, ...]] = []
 
@@ -355,6 +372,21 @@ def test_a_rule_that_needs_time_gets_static_images_repeated() -> None:
             Looks(), digits(count=96), configured(learning=rule, learning_options=options, T=7, batch_size=48)
         )
         assert set(seen) == {shape}, rule
+
+
+@pytest.mark.xfail(strict=True, reason="what is measured is not repeated, as what is learned from is")
+@pytest.mark.parametrize("rule", ["tbptt", "sltt", "e-prop"])
+def test_static_images_are_repeated_when_it_is_measured_too(rule: str) -> None:
+    """A network that takes `[T, B, ...]` alone learns from static images by a rule that repeats them."""
+    net = dense()
+    if rule == "e-prop":
+        net[0] = nn.Flatten(2)
+    data = digits(count=96)
+    result = train(net, data, configured(learning=rule, T=3, epochs=2, batch_size=48, lr=1e-2))
+    x = data.inputs(data.test.pixels)
+    with torch.no_grad():
+        outputs = net.eval()(x.expand(3, *x.shape)).mean(0)
+    assert result.test_accuracy == int((outputs.argmax(1) == data.test.labels).sum()) / 200
 
 
 def test_the_whole_sequence_in_a_chunk_is_bptt() -> None:

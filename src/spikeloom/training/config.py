@@ -24,7 +24,8 @@ def _least(n: int) -> _Check:
 _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("epochs", "accumulate", "devices", "evaluate_every", "keep_last", "T"), _least(1)),
     **dict.fromkeys(("patience", "checkpoint_steps", "watch", "step_epochs"), _least(1)),
-    **dict.fromkeys(("shift", "workers", "seed"), _least(0)),
+    **dict.fromkeys(("shift", "workers"), _least(0)),
+    "seed": ("a whole number >= 0 and < 2**63", lambda v: 0 <= v < 2**63),
     "batch_size": _least(2),
     **dict.fromkeys(("clip_norm", "temperature"), _POSITIVE),
     **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "mixup", "cutmix", "lr_end"), _NOT_NEGATIVE),
