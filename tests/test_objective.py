@@ -445,9 +445,6 @@ def test_the_command_gives_each_steps_scores_with_readout_none(
     assert "test accuracy: " in capsys.readouterr().out
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the command finds out in the first batch, with a traceback and a folder"
-)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
