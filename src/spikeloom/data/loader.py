@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sized
+import traceback
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from ..events.error import EventsError
 from .batches import Batch, collate
+from .error import DataError
 from .samples import Draw, Samples
 
 _SHUFFLE = 0x5EED  # keeps the order's random numbers apart from the samples'
@@ -56,7 +59,7 @@ class Loader:
         self.epoch = self.first = 0
         self._order = _Order(len(data), batch_size, shuffle, seed, drop_last, rank, world)
         self._batches = DataLoader(
-            _Batches(data, seed, time),
+            _Batches(data, seed, _in_time(data) if time is None else time),
             batch_size=None,
             sampler=self._order,
             num_workers=workers,
@@ -71,7 +74,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         self._order.epoch, self._order.first = self.epoch, self.first
         self.epoch, self.first = self.epoch + 1, 0
-        return iter(self._batches)
+        return _checked(iter(self._batches))
 
 
 def loader(
@@ -100,7 +103,8 @@ def loader(
         workers: processes that draw samples; 0 draws them in this one.
         seed: of the order and the transforms.
         drop_last: leave out a last batch that is smaller.
-        time: whether axis 0 of a sample that is a tensor is time, see `collate`.
+        time: whether axis 0 of a sample that is a tensor is time, see `collate`; a data set may say so by an
+            attribute `in_time`.
         pin_memory: batches in page-locked memory, from which a GPU copies faster.
         rank: which of `world` processes this is: each gets every world-th sample of each batch.
         world: how many processes share a batch. One for which none is left gets the batch's first sample, so
@@ -128,6 +132,18 @@ def share(size: int, rank: int, world: int) -> int:
     return (size - rank + world - 1) // world
 
 
+@runtime_checkable
+class _TellsTime(Protocol):
+    in_time: bool
+
+
+def _in_time(data: Any) -> bool | None:
+    """Return what a data set, or the one that this is a part of, says of axis 0."""
+    while isinstance(data, Subset):
+        data = data.dataset
+    return data.in_time if isinstance(data, _TellsTime) else None
+
+
 class _Order(Sampler[tuple[int, list[int]]]):
     """The numbers of the samples of each batch, with the epoch; made in the main process."""
 
@@ -152,22 +168,63 @@ class _Order(Sampler[tuple[int, list[int]]]):
             yield epoch, (mine if len(mine) else some[:1]).tolist()
 
 
-class _Batches(Dataset[Batch]):
-    """A data set whose items are whole batches, so that a worker makes one at a time."""
+def _checked(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
+    """Give the batches; raise the first that is an error."""
+    for batch in batches:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+class _Batches(Dataset[Batch | DataError]):
+    """A data set whose items are whole batches, so that a worker makes one at a time.
+
+    One that cannot be made is the error that says why: raised in a worker, it would come as its traceback.
+    """
 
     def __init__(self, data: Samples | Dataset[tuple[Any, Any]], seed: int, time: bool | None) -> None:
         self.data, self.seed, self.time = data, seed, time
 
-    def __getitem__(self, which: tuple[int, list[int]]) -> Batch:
+    def __getitem__(self, which: tuple[int, list[int]]) -> Batch | DataError:
         epoch, indices = which
         if isinstance(self.data, InBatches):
             return self.data.batch(indices)
-        with _seeded([self.seed, epoch, indices[0]]):
+        try:
+            with _seeded([self.seed, epoch, indices[0]]):
+                pairs = [self._sample(epoch, index) for index in indices]
+            return collate(pairs, self.time)
+        except DataError as error:
+            return error
+
+    def _sample(self, epoch: int, index: int) -> tuple[Any, Any]:
+        try:
             if isinstance(self.data, Samples):
-                pairs = [self.data.draw(Draw(self.seed, epoch, index)) for index in indices]
-            else:
-                pairs = [self.data[index] for index in indices]
-        return collate(pairs, self.time)
+                return self.data.draw(Draw(self.seed, epoch, index))
+            pair: tuple[Any, Any] = self.data[index]
+            return pair
+        except Exception as error:
+            failed = DataError(f"{_called(self.data, index)} cannot be read: {_reason(error)}")
+            failed.add_note(traceback.format_exc())  # which would not leave a worker otherwise
+            raise failed from error
+
+
+def _called(data: Any, index: int) -> str:
+    """Return a sample's number and data set, of a part of a data set those in the whole."""
+    while isinstance(getattr(data, "indices", None), Sequence) and hasattr(data, "dataset"):
+        data, index = data.dataset, data.indices[index]
+    if isinstance(data, Samples):
+        return f"sample {index} of {data.name}, {data.split},"
+    return f"sample {index} of {type(data).__name__}"
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's cause, and a remedy if its message may have none."""
+    if isinstance(error, (DataError, EventsError)):
+        return str(error)
+    return (
+        f"{type(error).__name__}: {error}; mend or replace its file, or leave the sample out, and go on with "
+        "resume"
+    )
 
 
 @contextlib.contextmanager

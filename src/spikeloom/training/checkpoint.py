@@ -75,6 +75,12 @@ def restore(
         module.load_state_dict(part(tensors, prefix))
 
 
+def is_finite(net: nn.Module) -> bool:
+    """Tell whether all parameters, of shards those of this rank, are finite numbers."""
+    own = [p.to_local() if isinstance(p, DTensor) else p.detach() for p in net.parameters()]
+    return not own or bool(torch.stack([p.isfinite().all() for p in own]).all())
+
+
 def part(tensors: Tensors, prefix: str) -> Tensors:
     """Return the tensors below a name, by the rest of their names."""
     return {name[len(prefix) + 1 :]: v for name, v in tensors.items() if name.startswith(f"{prefix}/")}

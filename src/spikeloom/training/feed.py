@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset
 
-from ..data import Batch, Dataset, Images, Samples
+from ..data import Batch, DataError, Dataset, Images, Samples
 from ..data.loader import Loader, loader, share
 from ..data.samples import Draw
 
@@ -89,6 +90,22 @@ def _some(split: Split, indices: list[int]) -> Split:
     return _Drawn(split, indices) if isinstance(split, Samples) else Subset(split, indices)
 
 
+@contextmanager
+def workers_watched(workers: int) -> Iterator[None]:
+    """While the `with` lasts, the death of a process that prepares samples ends it with a DataError."""
+    try:
+        yield
+    except RuntimeError as error:
+        # torch's words, and all that tells this error from others; a signal raises it anywhere
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        why = " ".join(str(error).split()).rstrip(". ")
+        raise DataError(
+            f"a process that prepares samples, of --workers {workers}, was ended ({why}); the system does so "
+            "when memory runs out: set fewer workers in config.yaml, 0 for none, and go on with --resume"
+        ) from error
+
+
 class Feed:
     """A split's batches for one rank, with each batch's weight in the mean over all ranks.
 
@@ -138,22 +155,22 @@ class _Drawn(Samples):
     """Some of the samples of a data set that draws at random, drawn as all are."""
 
     def __init__(self, data: Samples, indices: list[int]) -> None:
-        self.data, self.indices = data, indices
-        self.info, self.split, self.classes = self.data.info, self.data.split, self.data.classes
+        self.dataset, self.indices = data, indices
+        self.info, self.split, self.classes = data.info, data.split, data.classes
 
     @property
     def identity(self) -> str:
         """The identity of all, and which these are."""
-        return f"{self.data.identity}\n{list(self.indices)}"
+        return f"{self.dataset.identity}\n{list(self.indices)}"
 
     @property
     def is_random(self) -> bool:
         """Whether a sample differs from draw to draw."""
-        return self.data.is_random
+        return self.dataset.is_random
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def draw(self, draw: Draw) -> tuple[Any, Any]:
         """Return the sample and label of a number among these."""
-        return self.data.draw(Draw(draw.seed, draw.epoch, self.indices[draw.index], draw.stage))
+        return self.dataset.draw(Draw(draw.seed, draw.epoch, self.indices[draw.index], draw.stage))

@@ -25,9 +25,14 @@ class StopSignal:
     """While the `with` lasts, the first SIGINT or SIGTERM only sets `caught`; a second acts as always.
 
     Outside of the main thread, where Python allows no handlers, signals act as always.
+
+    Arguments:
+        patient: take any number of signals as the first, as one of several processes does: a Ctrl-C reaches
+            all of them, and is handed on by the one that started them, which sees to their end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
         self.caught: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -49,4 +54,5 @@ class StopSignal:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.caught = signal.Signals(number)
-        self.__exit__()
+        if not self.patient:
+            self.__exit__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -51,8 +52,12 @@ def launch(worker: Callable[..., None], args: tuple[Any, ...], devices: int) -> 
             start_method="spawn",
         )
         assert context is not None
-        ended = _wait(context.processes, stop)
-        _tell(context.processes, ended, notes)
+        try:
+            ended = _wait(context.processes, stop)
+        finally:  # of an impatient second signal, too
+            for process in context.processes:
+                process.kill()
+        _tell(context.processes, ended, notes, stop)
 
 
 def _enter(
@@ -75,6 +80,8 @@ def _enter(
         worker(*args)
     except Interrupted as stop:
         note.write_text(json.dumps({"signal": int(stop.caught), "where": stop.where}))
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)  # it came before training did
     except BaseException as error:
         kind = "" if isinstance(error, (ValueError, RuntimeError, OSError)) else f"{type(error).__name__}: "
         text = {"time": time.monotonic(), "rank": rank, "cause": f"{kind}{error}"}
@@ -83,6 +90,12 @@ def _enter(
             traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # without waiting for ranks that wait for this one
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    gc.collect()  # so that workers that prepare samples end
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # an interpreter that ends takes seconds to look through all that was imported, many times
 
 
 def _wait(processes: list[Any], stop: StopSignal) -> set[int]:
@@ -95,7 +108,7 @@ def _wait(processes: list[Any], stop: StopSignal) -> set[int]:
         if stop.caught and not told:
             told, deadline = True, time.monotonic() + _GRACE
             for process in running.values():
-                os.kill(process.pid, signal.SIGTERM)
+                os.kill(process.pid, stop.caught)
         if any(p.exitcode for p in processes):
             # a rank whose connection broke ends by itself; one that waits for an answer does not
             deadline = min(deadline, time.monotonic() + 1.0)
@@ -107,10 +120,14 @@ def _wait(processes: list[Any], stop: StopSignal) -> set[int]:
     return ended
 
 
-def _tell(processes: list[Any], ended: set[int], notes: Path) -> None:
+def _tell(processes: list[Any], ended: set[int], notes: Path, stop: StopSignal) -> None:
     """Raise the first cause of a failure, if there was one."""
+    early = {-stop.caught, 128 + stop.caught} if stop.caught else set()
     for rank, process in enumerate(processes):
         code = process.exitcode
+        if code in early:
+            assert stop.caught
+            raise Interrupted(stop.caught, "while its processes started")
         if code < 0 and rank not in ended:
             name = signal.Signals(-code).name
             more = " (the system does so when memory runs out)" if name == "SIGKILL" else ""
@@ -119,8 +136,16 @@ def _tell(processes: list[Any], ended: set[int], notes: Path) -> None:
     causes = sorted((note for note in found if "cause" in note), key=lambda note: note["time"])
     if causes:
         raise RankFailed(f"rank {causes[0]['rank']} of {len(processes)}: {causes[0]['cause']}")
+    if stop.caught and not found and len(ended) < len(processes):
+        raise Interrupted(stop.caught, "while its processes started")
     if ended:
         raise RankFailed(f"ranks {sorted(ended)} of {len(processes)} did not stop when they were told to")
+    for rank, process in enumerate(processes):
+        if process.exitcode:
+            raise RankFailed(
+                f"rank {rank} of {len(processes)} ended with exit code {process.exitcode} and could not say "
+                "why; what it printed above may tell"
+            )
     for note in found:
         raise Interrupted(signal.Signals(note["signal"]), note["where"])
 

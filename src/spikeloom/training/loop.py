@@ -16,10 +16,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..measure import FiringRates
 from .augment import augmented
-from .checkpoint import gather, part, restore
+from .checkpoint import gather, is_finite, part, restore
 from .config import Config
-from .devices import average_gradients, draw_from, highest, make_fabric, total, unsharded
-from .feed import Data, Feed, HasClasses, Split, splits
+from .devices import average_gradients, draw_from, highest, launched, make_fabric, total, unsharded
+from .feed import Data, Feed, HasClasses, Split, splits, workers_watched
 from .health import Health
 from .interrupt import Interrupted, StopSignal
 from .learning import Hands, Objective, make_rule
@@ -27,6 +27,7 @@ from .loggers import Guarded, make_logger
 from .objective import Terms, scores_of
 from .optimizers import make_optimizer, set_rate
 from .progress import Reporter
+from .recipes import Recipe
 from .run_folder import RunError, RunFolder
 
 Record = dict[str, Any]
@@ -143,6 +144,7 @@ class Training:
             teacher = self.fabric.to_device(teacher.to(next(net.parameters()).dtype).eval())
         self.terms = Terms(net, config, teacher, objective)
         if self.sharded:  # optimisers want the sharded parameters
+            net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # all that FSDP2 takes
             self.module = self.fabric.setup_module(net)
             self.optimizer = self.fabric.setup_optimizers(make_optimizer(net, config))
         else:
@@ -181,7 +183,7 @@ class Training:
             if course.epoch >= epochs or self._waited_enough():
                 return
             self.epoch(stop, reporter)
-            if course.batch == len(self.feed):
+            if course.batch >= len(self.feed):  # of a changed batch_size, more
                 self._close_epoch(reporter, loggers)
 
     def epoch(self, stop: StopSignal, reporter: Reporter | None) -> None:
@@ -238,16 +240,21 @@ class Training:
             outcome = self.rule(net, x, target, objective, hands)
         value = outcome.loss.item()
         if not math.isfinite(value):
-            kept = f"{self.folder.path} holds the last checkpoint" if self.folder else "nothing was kept"
-            raise TrainingFailed(
-                f"the loss is {value} at epoch {self.course.epoch + 1}, batch {self.course.batch + 1} (lr "
-                f"{self.config.lr:g}); train again with a smaller --lr, or with --clip-norm 1; {kept}"
-            )
+            where = f"at epoch {self.course.epoch + 1}, batch {self.course.batch + 1}"
+            raise self._diverged(f"the loss is {value} {where}")
         count = len(y) if share else 0
         self._sums[0] += value * count
         self._sums[2] += count
         if count and y.ndim == 1 and not y.is_floating_point():
             self._sums[1] += int((scores_of(outcome.outputs, self.config).argmax(1) == y).sum())
+
+    def _diverged(self, what: str) -> TrainingFailed:
+        kept = "nothing was kept"
+        if self.folder is not None and self.folder.checkpoints():
+            kept = f"{self.folder.path} holds the last checkpoint, of finite weights"
+        return TrainingFailed(
+            f"{what} (lr {self.config.lr:g}); train again with a smaller --lr, or with --clip-norm 1; {kept}"
+        )
 
     def _update(self) -> None:
         """Take a step down the gradient, and clear it."""
@@ -297,6 +304,7 @@ class Training:
     def _close_epoch(self, reporter: Reporter | None, loggers: Sequence[Guarded]) -> None:
         """Measure, keep what is to be kept, and tell."""
         course, config = self.course, self.config
+        self._check_weights()
         self._add_up()
         record = {**course.metrics(), "lr": self.optimizer.param_groups[-1]["lr"], **self.health.report()}
         if (course.epoch + 1) % config.evaluate_every == 0 or course.epoch + 1 == config.epochs:
@@ -367,10 +375,20 @@ class Training:
             for buffer in net.buffers():
                 buffer.copy_(self.fabric.broadcast(buffer))
 
+    def _check_weights(self) -> None:
+        """Refuse to keep weights that no run can go on from: a finite loss may have had endless gradients."""
+        if not is_finite(self.net):
+            raise self._diverged(f"weights are NaN or infinite after {self.course.step} updates")
+
     def save(self) -> None:
-        """Write a checkpoint and the weights; all ranks call it."""
+        """Write a checkpoint and the weights; all ranks call it.
+
+        Raises:
+            TrainingFailed: the weights are NaN or infinite; what was kept before stays.
+        """
         if self.folder is None:
             return
+        self._check_weights()
         self._add_up()
         tensors, plain = gather(self.net, self.optimizer.optimizer, self._more())
         watched, health = self.health.state()
@@ -429,15 +447,26 @@ def train_here(
 ) -> Result:
     """Train in this process, which may be one of several; see `spikeloom.training.train`."""
     with ExitStack() as stack:
-        stop = stack.enter_context(StopSignal())
+        if resume and folder is not None:
+            folder.config()  # refused if it is no run
+        stop = stack.enter_context(StopSignal(patient=launched()))
+        stack.enter_context(workers_watched(config.workers))
         training = Training(
             net, data, config, folder, objective=objective, teacher=teacher, on_epoch=on_epoch
         )
         if folder is not None and training.lead:
             stack.enter_context(folder.locked())
-        if resume:
+        notes = []
+        if resume and folder is not None and folder.has_begun():
             training.load()
+            own = config if isinstance(config, Recipe) else Recipe(**asdict(config), model="")
+            if training.lead and folder.takes(own, training.course.step):
+                notes = [
+                    f"the configuration is not the one that the run went by so far: from update "
+                    f"{training.course.step} on it goes by the changed one, of hash {own.hash}"
+                ]
         else:
+            notes = ["no state had been kept: the run begins anew"] if resume else []
             training.save()
         reporter, loggers, result = None, [], None
         if training.lead:
@@ -445,6 +474,8 @@ def train_here(
             first = course.epoch * batches + course.batch
             reporter = stack.enter_context(Reporter(config.epochs, batches, first))
             loggers = [make_logger(name, folder.path if folder else None) for name in config.trackers]
+            for note in notes:
+                reporter.note(note)
         try:
             for logger in loggers:
                 logger.start(folder.path.name if folder else "run", asdict(config))

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -55,22 +55,29 @@ class RunFolder:
     def create(cls, path: Path | str, name: str, recipe: Recipe) -> RunFolder:
         """Make the folder of a new run of the recipe called `name`; RunError if it holds a run already."""
         run = cls(path)
+        made = [folder for folder in (run.path, *run.path.parents) if not folder.exists()]
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            # exclusive: of two runs that start at once, one is refused
-            with open(run.path / "config.yaml", "x", encoding="utf-8") as file:
-                file.write(to_yaml(name, recipe))
-            (run.path / "checkpoints").mkdir(exist_ok=True)
+            if (run.path / "config.yaml").exists():
+                raise FileExistsError
+            # this cannot be done twice: of two runs that start at once, one is refused
+            (run.path / "checkpoints").mkdir()
         except FileExistsError as error:
             raise RunError(
                 f"{run.path} exists and is {'a run' if run.path.is_dir() else 'no folder'}; continue it with "
                 f"--resume {run.path}, or choose another folder with --run-dir"
             ) from error
         except OSError as error:
-            raise RunError(
-                f"{run.path} cannot be written ({error}); choose another folder with --run-dir"
-            ) from error
-        run.write_json("run.json", provenance(recipe))
+            raise _unwritable(run.path, error) from error
+        try:
+            run.write_json("run.json", provenance(recipe))
+            run._write("config.yaml", lambda part: part.write_text(to_yaml(name, recipe), encoding="utf-8"))
+        except RunError as error:  # nothing is left, so that the same command can be given again
+            (run.path / "run.json").unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in (run.path / "checkpoints", *made):
+                    folder.rmdir()
+            raise _unwritable(run.path, error.__cause__) from error
         return run
 
     @classmethod
@@ -90,12 +97,24 @@ class RunFolder:
         """Hold the folder for one training process; RunError if another has it."""
         lock = filelock.FileLock(self.path / ".lock")
         try:
-            with lock.acquire(timeout=0):
-                yield
+            lock.acquire(timeout=0)
         except filelock.Timeout as error:
             raise RunError(
                 f"{self.path}: another process is training in this folder; wait for it, or choose another"
             ) from error
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        try:
+            self._remove_parts()
+            yield
+        finally:
+            lock.release()
+
+    def _remove_parts(self) -> None:
+        """Remove what processes that were killed left half written."""
+        for part in (*self.path.glob(".*"), *(self.path / "checkpoints").glob(".*")):
+            if part.suffix[1:].isdigit():
+                part.unlink(missing_ok=True)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -130,7 +149,7 @@ class RunFolder:
                 os.fsync(opened.fileno())
             os.replace(part, place)
             _sync(place.parent)
-        except OSError as error:
+        except (OSError, safetensors.SafetensorError) as error:
             part.unlink(missing_ok=True)
             raise RunError(
                 f"{place} cannot be written ({error}); what was there before is whole: free some space or "
@@ -139,6 +158,15 @@ class RunFolder:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+    def takes(self, recipe: Recipe, step: int) -> bool:
+        """Tell whether a run goes on by another recipe than before; run.json keeps since when."""
+        about = self.read_json("run.json") or {"hash": recipe.hash}
+        changes = about.get("changes", [])
+        if recipe.hash == (changes[-1] if changes else about)["hash"]:
+            return False
+        self.write_json("run.json", {**about, "changes": [*changes, {"step": step, "hash": recipe.hash}]})
+        return True
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -176,7 +204,11 @@ class RunFolder:
     def checkpoints(self) -> list[str]:
         """Return the checkpoints, the oldest first, as names within the folder."""
         found = (self.path / "checkpoints").glob("step-*.safetensors")
-        return sorted(f"checkpoints/{path.name}" for path in found)
+        return sorted((f"checkpoints/{path.name}" for path in found), key=lambda name: (len(name), name))
+
+    def has_begun(self) -> bool:
+        """Tell whether a state was kept; a run that was ended before that begins where it is resumed."""
+        return bool(self.checkpoints()) or (self.path / "model.safetensors").exists()
 
     def read_tensors(self, file: str, remedy: str) -> tuple[Tensors, Any]:
         """Return the tensors of a file and the state in its header; RunError unless it is whole."""
@@ -194,6 +226,13 @@ class RunFolder:
             raise RunError(f"{path} does not exist; {remedy}") from error
         except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
             raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
+
+
+def _unwritable(path: Path, error: BaseException | None) -> RunError:
+    return RunError(
+        f"{path} cannot be written ({error}); free some space, mend its rights, or choose another folder "
+        "with --run-dir"
+    )
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
