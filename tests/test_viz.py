@@ -65,6 +65,21 @@ def test_a_raster_of_too_much_leaves_out_whole_neurons_and_says_so() -> None:
     assert int(said.split()[0].replace(",", "")) >= len(kept)
 
 
+def test_no_stroke_of_many_neurons_is_too_small_to_be_seen() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    s = torch.zeros(4, 1, 2048)
+    s[1, 0, 20::37] = 1
+    ax = viz.raster(s)
+    canvas = FigureCanvasAgg(ax.figure)
+    canvas.draw()
+    image = np.asarray(canvas.buffer_rgba())[..., 0]
+    x, top = (int(v) for v in ax.transData.transform((1, 0)))
+    bottom = int(ax.transData.transform((1, 2047))[1])
+    column = image[len(image) - top : len(image) - bottom - 3, x] < 128  # without the axis below
+    assert np.count_nonzero(np.diff(column.astype(int), prepend=0) == 1) == int(s.sum())
+
+
 def test_membranes_are_those_of_the_neuron() -> None:
     neuron = sl.LIF(tau=2.0, v_threshold=0.6)
     x = torch.rand(20, 2, 6, generator=torch.Generator().manual_seed(1)) * 2

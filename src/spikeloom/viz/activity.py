@@ -42,7 +42,10 @@ def raster(spikes: Any, *, sample: int = 0, most: int = 50_000, ax: Axes | None 
     ax = axes_of(ax)
     # rows far apart are drawn thicker, so that what is thinned is no paler
     half = 0.4 * max(1.0, rows.shape[1] / max(1, len(kept)))
-    ax.vlines(t, neuron - half, neuron + half, colors=INK, linewidths=1.0)
+    half = max(half, rows.shape[1] / 400)  # strokes shorter than a pixel would not be drawn
+    # few steps leave room for wide strokes, which many neurons need to be seen
+    width = min(6.0, max(1.0, 60.0 / len(rows)))
+    ax.vlines(t, neuron - half, neuron + half, colors=INK, linewidths=width)
     ax.set_xlim(-0.5, len(rows) - 0.5)
     ax.set_ylim(rows.shape[1] - 0.5, -0.5)
     ax.set_ylabel("neuron")
