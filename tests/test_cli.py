@@ -58,6 +58,8 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         (["train", "nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["train", "digits", "--patience", "2"], "validation=0.1"),
         (["train", "digits", "--set", "epochs.x=1"], "epochs is no table"),
+        (["train", "digits", "--loss", "tet"], "--set readout=none"),
+        (["train", "digits", "--learning", "ottt"], "reset='soft'"),
         (["recipes", "digit"], "did you mean 'digits'"),
         (["train", "digits", "--resume", "runs/a", "--seed", "3"], "--resume DIR alone"),
         (["bench", "neuron"], "did you mean 'neurons'?"),

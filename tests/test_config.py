@@ -322,7 +322,6 @@ def test_help_explains_each_field(capsys: pytest.CaptureFixture[str]) -> None:
         assert explained[name][:24] in text, name
 
 
-@pytest.mark.xfail(strict=True, reason="tyro leaves empty tables out, and nothing else tells of them")
 def test_help_explains_each_table(capsys: pytest.CaptureFixture[str]) -> None:
     text = helped(capsys)
     for name in TABLES:

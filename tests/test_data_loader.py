@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from spikeloom.data import (
     Adapted,
@@ -300,6 +300,23 @@ class Foreign(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return torch.full((1, 2, 2), float(index)), index
+
+
+class InTime(Foreign):
+    """Sequences of numbers, which say that they are some."""
+
+    in_time = True
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.full((3, 2), float(index)), index
+
+
+def test_a_data_set_says_that_axis_0_is_time() -> None:
+    data = InTime()
+    for some in (data, Subset(data, list(range(len(data))))):
+        batch = next(iter(loader(some, batch_size=4)))
+        assert batch.x.shape == (3, 4, 2)
+    assert next(iter(loader(data, batch_size=4, time=False))).x.shape == (4, 3, 2)
 
 
 def test_any_map_style_data_set() -> None:

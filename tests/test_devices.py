@@ -13,7 +13,16 @@ from torch import nn
 
 import spikeloom as sl
 from spikeloom.data import load_data
-from spikeloom.training import Config, RankFailed, RunError, RunFolder, train
+from spikeloom.training import (
+    Config,
+    RankFailed,
+    Recipe,
+    RunError,
+    RunFolder,
+    evaluate,
+    train,
+    train_run,
+)
 
 # 20 updates; the last batch is smaller, and odd
 STEPS = Config(epochs=1, batch_size=72, precision="fp64", device="cpu", optimizer="sgd", lr=0.2, T=3)
@@ -100,6 +109,16 @@ def test_stopped_and_resumed_on_two(tmp_path: Path, strategy: str) -> None:
     )
     for name, value in whole.items():  # what several wrote, one can go on with
         torch.testing.assert_close(alone[name], value)
+
+
+def test_a_recipe_is_sharded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = {"channels": [8, 8], "pools": [2, 2]}
+    recipe = Recipe(data="digits", model_options=options, epochs=2, device="cpu", devices=2, strategy="fsdp")
+    run = RunFolder.create(tmp_path / "run", "digits", recipe)
+    result = train_run(run)
+    assert result.test_accuracy > 0.5
+    assert evaluate(run).test_accuracy == pytest.approx(result.test_accuracy, abs=0.01)
+    assert "Warning" not in capfd.readouterr().err
 
 
 class Fails(nn.Module):

@@ -198,7 +198,6 @@ def test_a_users_classes_are_known_to_mixup() -> None:
         train(net, (numbered(), numbered()), config)
 
 
-@pytest.mark.xfail(strict=True, reason="a part of a user's data set does not know the classes of the whole")
 def test_a_part_of_a_users_data_set_knows_its_classes() -> None:
     data = Named(*numbered().tensors)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, N))

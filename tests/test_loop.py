@@ -183,7 +183,6 @@ def test_a_regression_by_an_objective_of_ones_own() -> None:
     assert result.test_loss == pytest.approx(float(expected), rel=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="accuracy is 0, where Result says that it is nan")
 def test_a_regression_has_no_accuracy() -> None:
     target = X.mean((1, 2, 3))[:, None] * torch.arange(10)
     split = TensorDataset(X[:64], target[:64]), TensorDataset(X[200:], target[200:])
@@ -191,7 +190,6 @@ def test_a_regression_has_no_accuracy() -> None:
     assert math.isnan(result.test_accuracy)
 
 
-@pytest.mark.xfail(strict=True, reason="the best is chosen by accuracy, which a regression does not have")
 def test_a_regression_is_chosen_by_its_loss(tmp_path: Path) -> None:
     target = X.mean((1, 2, 3))[:, None] * torch.arange(10)
     split = TensorDataset(X[:200], target[:200]), TensorDataset(X[200:], target[200:])
@@ -354,9 +352,6 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
     assert result.epochs == 6
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without a folder the best weights are not kept, and the last are given"
-)
 def test_the_best_weights_are_given_without_a_folder_too() -> None:
     config = dataclasses.replace(
         CONFIG, epochs=6, validation=0.25, select="best", optimizer="sgd", momentum=0.0, lr=60.0,
@@ -390,7 +385,6 @@ def test_it_is_measured_every_so_many_epochs_and_at_the_end() -> None:
         assert [record["epoch"] for record in records if name in record] == [2, 4, 5]
 
 
-@pytest.mark.xfail(strict=True, reason="patience counts epochs that were not measured")
 def test_patience_waits_for_a_measurement() -> None:
     """With patience 1 and a measurement every third epoch, the first two say nothing yet."""
     config = dataclasses.replace(CONFIG, epochs=6, validation=0.25, patience=1, evaluate_every=3)

@@ -332,7 +332,6 @@ def test_eprop_lowers_the_loss_on_rows() -> None:
     assert found[-1] < 0.9 * found[0], found
 
 
-@pytest.mark.xfail(strict=True, reason="e-prop takes the PerStep off, and flattens samples together")
 def test_eprop_sees_what_stands_before_the_first_weights_step_by_step() -> None:
     x, y = torch.rand(3, 5, 1, 8, 8), torch.arange(5)
     found = []
@@ -374,7 +373,6 @@ def test_a_rule_that_needs_time_gets_static_images_repeated() -> None:
         assert set(seen) == {shape}, rule
 
 
-@pytest.mark.xfail(strict=True, reason="what is measured is not repeated, as what is learned from is")
 @pytest.mark.parametrize("rule", ["tbptt", "sltt", "e-prop"])
 def test_static_images_are_repeated_when_it_is_measured_too(rule: str) -> None:
     """A network that takes `[T, B, ...]` alone learns from static images by a rule that repeats them."""

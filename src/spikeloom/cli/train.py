@@ -24,6 +24,7 @@ from ..training import (
     read_recipe,
     train_run,
 )
+from ..training.config import tables
 from .arguments import Misuse, first_word, parse
 
 USAGE = f"""usage: spikeloom train RECIPE [--overlay FILE] [--epochs N] [--seed N] [--run-dir DIR] [...]
@@ -32,6 +33,11 @@ USAGE = f"""usage: spikeloom train RECIPE [--overlay FILE] [--epochs N] [--seed 
 
 recipes: {", ".join(RECIPES)}
 spikeloom train RECIPE --help explains every field, with the recipe's values."""
+
+
+TABLES = "An entry of a table: channels=[16,32] of model_options, else table.name=value. " + " ".join(
+    f"{name}: {what}" for name, what in tables(Recipe).items()
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,7 @@ class Options:
             all.
         run_dir: the run's folder; by default the first free one of runs/RECIPE-1, runs/RECIPE-2, ...
         resume: go on with the run of this folder, as it was configured.
-        set: an option of the model, as channels=[16,32], or of another table, as loss_options.weight=0.01;
-            may be repeated.
+        set: entries of tables.
         launcher: what starts several devices' processes: this machine, or a cluster by Ray.
     """
 
@@ -53,7 +58,7 @@ class Options:
     overlay: tyro.conf.UseAppendAction[tuple[Path, ...]] = field(default=())
     run_dir: Path | None = None
     resume: Path | None = None
-    set: tyro.conf.UseAppendAction[tuple[str, ...]] = field(default=())
+    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(help=TABLES)] = field(default=())
     launcher: Literal["local", "ray"] = "local"
 
 

@@ -176,8 +176,8 @@ def _is_time(sample: Tensor, time: bool | None) -> bool:
     if sample.dim() in (3, 4):
         return sample.dim() == 4
     raise DataError(
-        f"samples of shape {list(sample.shape)}: is axis 0 time? say loader(..., time=True), then a batch is "
-        "[T, B, ...], or time=False, then it is [B, ...]"
+        f"samples of shape {list(sample.shape)}: is axis 0 time? say loader(..., time=True), or give the "
+        "data set an attribute in_time = True, then a batch is [T, B, ...]; with False, it is [B, ...]"
     )
 
 

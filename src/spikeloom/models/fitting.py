@@ -12,7 +12,7 @@ from . import registry
 from .registry import create_model
 
 
-def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, **overrides: Any) -> nn.Module:
+def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, /, **overrides: Any) -> nn.Module:
     """Build the network of that name for samples of a shape: what its class asks of them is filled in.
 
     These are the arguments `in_features`, `in_channels`, `image_size`, `num_classes` and `T`, as far as it

@@ -1,9 +1,10 @@
 """Training: recipes, the loop, the losses, and the run folder that it leaves."""
 
 from .config import Config
+from .course import Result, TrainingFailed
 from .interrupt import Interrupted
 from .launch import RankFailed
-from .loop import Result, Training, TrainingFailed
+from .loop import Training
 from .losses import (
     READOUTS,
     count_mse,

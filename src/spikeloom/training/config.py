@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -201,6 +202,17 @@ class Config:
             return cls(**given)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
+
+
+def tables(cls: type[Config]) -> dict[str, str]:
+    """Return the fields that are tables, by name, with what their class says of them."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        for match in re.finditer(
+            r"^        (\w+): (.*(?:\n            .*)*)", base.__doc__ or "", re.MULTILINE
+        ):
+            found[match[1]] = " ".join(match[2].split())
+    return {name: found[name] for name, kind in _types(cls).items() if get_origin(kind) is dict}
 
 
 def _types(cls: type) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ def make_fabric(config: Config) -> Any:
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning_fabric")
+    # a layer's output that is a view: nothing here writes in place
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     on_cpu = check_devices(config)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != config.devices:
@@ -86,11 +88,20 @@ def _shard(net: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     whole = set(unsharded(net))
-    for block in net.children():
+    for block in _blocks(net):
         if any(p not in whole for p in block.parameters()):
             fully_shard(block, mesh=mesh["data_parallel"], ignored_params=whole)
     fully_shard(net, mesh=mesh["data_parallel"], ignored_params=whole)
     return net
+
+
+def _blocks(net: nn.Module) -> Iterator[nn.Module]:
+    """Go through the children of a network, and of those that only hold others, which cannot be sharded."""
+    for child in net.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _blocks(child)
+        else:
+            yield child
 
 
 def unsharded(net: nn.Module) -> list[nn.Parameter]:

@@ -87,7 +87,12 @@ def _some(split: Split, indices: list[int]) -> Split:
     if isinstance(split, InMemory):
         pixels, labels = split.images.pixels[indices], split.images.labels[indices]
         return InMemory(split.data, Images(pixels, labels))
-    return _Drawn(split, indices) if isinstance(split, Samples) else Subset(split, indices)
+    if isinstance(split, Samples):
+        return _Drawn(split, indices)
+    part = Subset(split, indices)
+    if isinstance(split, HasClasses):
+        part.classes = split.classes  # type: ignore[attr-defined]
+    return part
 
 
 @contextmanager

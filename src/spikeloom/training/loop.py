@@ -7,8 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from ..measure import FiringRates
 from .augment import augmented
 from .checkpoint import gather, is_finite, part, restore
 from .config import Config
+from .course import Course, Record, Result, TrainingFailed
 from .devices import average_gradients, draw_from, highest, launched, make_fabric, total, unsharded
 from .feed import Data, Feed, HasClasses, Split, splits, workers_watched
 from .health import Health
@@ -28,75 +28,7 @@ from .objective import Terms, scores_of
 from .optimizers import make_optimizer, set_rate
 from .progress import Reporter
 from .recipes import Recipe
-from .run_folder import RunError, RunFolder
-
-Record = dict[str, Any]
-
-
-class TrainingFailed(RuntimeError):  # noqa: N818
-    """Training cannot go on: the loss is no longer a number."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a network does on the test set.
-
-    Attributes:
-        test_accuracy: the share of test samples whose class was found; nan if labels are no classes.
-        test_loss: the mean loss of the labels.
-        firing_rates: spikes per neuron and step, by layer.
-        epochs: how many epochs the network was trained for.
-        seconds_per_epoch: their mean time; nan if there was none.
-    """
-
-    test_accuracy: float
-    test_loss: float
-    firing_rates: dict[str, float]
-    epochs: int
-    seconds_per_epoch: float
-
-
-@dataclass
-class Course:
-    """Where a run is: all of its state that is no tensor.
-
-    Attributes:
-        epoch: epochs done.
-        batch: batches done of the one that is under way.
-        step: updates done.
-        loss: the sum over the samples seen in this epoch.
-        correct: how many of them were classified rightly.
-        seen: how many they are.
-        seconds: this epoch's time.
-        best: the best accuracy on the held-out part.
-        best_epoch: after which epoch that was.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss: float = 0.0
-    correct: float = 0.0
-    seen: float = 0.0
-    seconds: float = 0.0
-    best: float = -1.0
-    best_epoch: int = 0
-
-    def metrics(self) -> Record:
-        """Return the metrics of the epoch so far."""
-        return {
-            "epoch": self.epoch + 1,
-            "step": self.step,
-            "loss": self.loss / max(self.seen, 1),
-            "accuracy": self.correct / max(self.seen, 1),
-            "seconds": self.seconds,
-            "samples_per_second": self.seen / max(self.seconds, 1e-9),
-        }
-
-    def next_epoch(self) -> None:
-        """Close the epoch."""
-        self.epoch, self.batch = self.epoch + 1, 0
-        self.loss = self.correct = self.seen = self.seconds = 0.0
+from .run_folder import RunError, RunFolder, Tensors
 
 
 class Training:
@@ -155,6 +87,7 @@ class Training:
         self.health = Health(net, config.watch)
         self.course = Course()
         self.history: list[Record] = []
+        self._best: Tensors = {}  # without a folder
         self._sums = [0.0, 0.0, 0.0]  # loss, right answers, samples of this rank since they were added up
 
     def _feed(self, split: Split, shuffle: bool = False) -> Feed:
@@ -212,12 +145,10 @@ class Training:
         set_rate(self.optimizer.optimizer, config, done)
         # all that is drawn depends on these numbers alone, so a run that goes on draws the same
         generator = draw_from(config.seed, course.epoch, course.batch, fabric.global_rank)
-        x, y = fabric.to_device(x), fabric.to_device(y)
-        if x.is_floating_point() and config.precision == "fp64":
-            x = x.double()
+        x, y = self._here(x), fabric.to_device(y)
         x, target = augmented(x, y, axis, self.classes, config, generator)
-        if self.rule.needs_time and axis == 0:
-            x, axis = x.expand(config.T, *x.shape), 1
+        x = self._in_time(x, axis)
+        axis = axis or int(self.rule.needs_time)
         parts = min(config.accumulate, y.shape[0])
         pieces = zip(*(t.tensor_split(parts, a) for t, a in ((x, axis), (target, 0), (y, 0))), strict=True)
         many = fabric.world_size > 1 and not self.rule.local
@@ -245,8 +176,7 @@ class Training:
         count = len(y) if share else 0
         self._sums[0] += value * count
         self._sums[2] += count
-        if count and y.ndim == 1 and not y.is_floating_point():
-            self._sums[1] += int((scores_of(outcome.outputs, self.config).argmax(1) == y).sum())
+        self._sums[1] += self._right(outcome.outputs, y) if count else 0
 
     def _diverged(self, what: str) -> TrainingFailed:
         kept = "nothing was kept"
@@ -279,22 +209,40 @@ class Training:
         self._share_buffers(net)
         sums = [0.0, 0.0, 0.0]
         with torch.inference_mode(), self.fabric.autocast():
-            for x, y, _, mine, _ in feed.batches():
-                x, y = self.fabric.to_device(x), self.fabric.to_device(y)
-                outputs = net(x.double() if x.is_floating_point() and self.config.precision == "fp64" else x)
+            for x, y, axis, mine, _ in feed.batches():
+                x, y = self._here(x), self.fabric.to_device(y)
+                outputs = net(self._in_time(x, axis))
                 if mine:
                     sums[0] += float(self.terms.loss(outputs, y)) * mine
+                    sums[1] += self._right(outputs, y)
                     sums[2] += mine
-                    if y.ndim == 1 and not y.is_floating_point():
-                        sums[1] += int((scores_of(outputs, self.config).argmax(1) == y).sum())
         loss, correct, seen = total(self.fabric, sums)
         return {"loss": loss / seen, "accuracy": correct / seen}
 
+    def _here(self, x: Tensor) -> Tensor:
+        """Return samples on the device, in the precision that is asked for."""
+        x = self.fabric.to_device(x)
+        return x.double() if x.is_floating_point() and self.config.precision == "fp64" else x
+
+    def _in_time(self, x: Tensor, axis: int) -> Tensor:
+        """Return `[T, B, ...]` of static samples, if the rule's networks take nothing else."""
+        return x.expand(self.config.T, *x.shape) if self.rule.needs_time and axis == 0 else x
+
+    def _right(self, outputs: Tensor, y: Tensor) -> float:
+        """Return how many answers are right; nan if labels are no classes."""
+        if y.ndim != 1 or y.is_floating_point():
+            return math.nan
+        return int((scores_of(outputs, self.config).argmax(1) == y).sum())
+
     def result(self) -> Result:
         """Measure what is kept on the test set."""
-        if self.config.select == "best" and self.folder is not None and self.course.best_epoch:
-            tensors, _ = self.folder.read_tensors("best.safetensors", "choose select=last")
-            restore({f"model/{n}": v for n, v in tensors.items()}, {}, self._kept(), self.optimizer, {})
+        if self.config.select == "best" and self.course.best_epoch:
+            best = self._best
+            if self.folder is not None:
+                best, _ = self.folder.read_tensors("best.safetensors", "choose select=last")
+            restore(
+                {f"model/{n}": v for n, v in best.items()}, {}, self._kept(), self.optimizer.optimizer, {}
+            )
         with FiringRates(self._kept()) as rates:
             found = self.measure(self._feed(self.test_split))
         seconds = [line["seconds"] for line in self.history]
@@ -308,10 +256,13 @@ class Training:
         self._add_up()
         record = {**course.metrics(), "lr": self.optimizer.param_groups[-1]["lr"], **self.health.report()}
         if (course.epoch + 1) % config.evaluate_every == 0 or course.epoch + 1 == config.epochs:
-            record[self.name] = self.measure(self.measured)
-            if self.name == "validation" and record[self.name]["accuracy"] > course.best:
-                course.best, course.best_epoch = record[self.name]["accuracy"], course.epoch + 1
+            record[self.name] = found = self.measure(self.measured)
+            good = -found["loss"] if math.isnan(found["accuracy"]) else found["accuracy"]
+            if self.name == "validation" and good > course.best:
+                course.best, course.best_epoch = good, course.epoch + 1
                 self._write_model("best.safetensors")
+                if self.folder is None:
+                    self._best = copy.deepcopy(self._kept().state_dict())
         course.next_epoch()
         self.health.next_epoch()
         self.history.append(record)
@@ -328,7 +279,8 @@ class Training:
 
     def _waited_enough(self) -> bool:
         patience = self.config.patience
-        return patience is not None and self.course.epoch - self.course.best_epoch >= patience
+        best = self.course.best_epoch  # 0 before it was measured
+        return patience is not None and 0 < best <= self.course.epoch - patience
 
     def _so_far(self) -> Record:
         loss, correct, seen = self._sums

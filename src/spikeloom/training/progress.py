@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import sys
 import time
@@ -28,16 +29,21 @@ def _parts(metrics: Mapping[str, Any], brief: bool) -> list[_Part]:
     loss, accuracy = metrics["loss"], metrics["accuracy"]
     rate, speed = metrics.get("firing_rate"), metrics.get("samples_per_second")
     spikes = rate is not None and metrics.get("layers") != {}  # a network without neurons has none
-    measured = [(name, metrics[name]["accuracy"]) for name in ("validation", "test") if name in metrics]
+    told = "accuracy" if _known(accuracy) else "loss"  # of labels that are no classes
+    measured = [(name, metrics[name][told]) for name in ("validation", "test") if name in metrics]
     if brief:
-        parts = [(0, f"loss {loss:.3f}"), (2, f"acc {accuracy:.3f}")]
+        parts = [(0, f"loss {loss:.3f}")] + ([(2, f"acc {accuracy:.3f}")] if _known(accuracy) else [])
         parts += [(1, f"{name[:4].removesuffix('i')} {value:.3f}") for name, value in measured]
         parts += [(4, f"firing {rate:.3f}")] if spikes else []
         return parts + ([] if speed is None else [(5, f"{speed:,.0f}/s")])
-    parts = [(0, f"loss {loss:.4f}"), (0, f"accuracy {accuracy:.4f}")]
+    parts = [(0, f"loss {loss:.4f}")] + ([(0, f"accuracy {accuracy:.4f}")] if _known(accuracy) else [])
     parts += [(0, f"firing rate {rate:.4f}")] if spikes else []
     parts += [] if speed is None else [(0, f"{speed:,.0f} samples/s")]
-    return parts + [(0, f"{name} accuracy {value:.4f}") for name, value in measured]
+    return parts + [(0, f"{name} {told} {value:.4f}") for name, value in measured]
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)
 
 
 def fitted(parts: Sequence[_Part], width: int) -> str:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from .course import TrainingFailed
 from .launch import RankFailed
-from .loop import TrainingFailed
 
 GRACE = 2.0  # seconds in which a rank that died may be found, after another has failed because of it
 STORE = 100 * 2**20  # bytes that a Ray of our own keeps objects in; ours are small

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -120,11 +121,11 @@ class RunFolder:
 
     def write_json(self, file: str, value: Any) -> None:
         """Write a JSON file."""
-        self._write(file, lambda part: part.write_bytes(json.dumps(value, indent=2).encode()))
+        self._write(file, lambda part: part.write_bytes(_json(value, indent=2).encode()))
 
     def write_metrics(self, epochs: Iterable[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl, a line an epoch."""
-        lines = b"".join(json.dumps(line).encode() + b"\n" for line in epochs)
+        lines = b"".join(_json(line).encode() + b"\n" for line in epochs)
         self._write("metrics.jsonl", lambda part: part.write_bytes(lines))
 
     def write_tensors(self, file: str, tensors: Tensors, state: Any = None) -> None:
@@ -226,6 +227,19 @@ class RunFolder:
             raise RunError(f"{path} does not exist; {remedy}") from error
         except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
             raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Return JSON as all can read it, with null for what is no finite number."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {name: plain(inner) for name, inner in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [plain(inner) for inner in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(plain(value), indent=indent)
 
 
 def _unwritable(path: Path, error: BaseException | None) -> RunError:

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import Dataset
 from ..models.fitting import model_for
 from .config import Config
+from .course import Record, Result
 from .devices import check_devices, launched
 from .feed import Data
 from .launch import launch
-from .learning import Objective, make_rule
-from .loop import Record, Result, Training, train_here
+from .learning import Hands, Objective, make_rule
+from .loggers import make_logger
+from .loop import Training, train_here
+from .objective import label_loss
 from .optimizers import make_optimizer
 from .recipes import Recipe
 from .run_folder import RunError, RunFolder
@@ -86,7 +89,7 @@ def train(
         launch(_own_rank, (net, data, config, path, resume, objective), config.devices)
         tensors, _ = run.read_tensors("model.safetensors", "train again")
         net.load_state_dict(tensors)
-        return Result(**run.read_json("result.json"))
+        return Result.of(run.read_json("result.json"))
 
 
 def _own(config: Config) -> Recipe:
@@ -132,7 +135,7 @@ def train_run(
         launch_ray(_ray_rank, (str(run.path.resolve()), resume), recipe.devices, gpus)
     else:
         launch(_recipe_rank, (str(run.path), resume), recipe.devices)
-    return Result(**run.read_json("result.json"))
+    return Result.of(run.read_json("result.json"))
 
 
 def _recipe_rank(path: str, resume: bool) -> None:
@@ -191,14 +194,32 @@ def check(recipe: Recipe) -> None:
     Raises:
         ValueError: what cannot be, and the remedy; DataError: the data are not here.
     """
-    check_devices(recipe)
+    if not recipe.data or not recipe.model:
+        raise ValueError(
+            "the recipe names no data or no model: give both, or start from a recipe, as recipe: digits; a "
+            "run of a network of your own can only be repeated by the program that made it"
+        )
+    on_cpu = check_devices(recipe)
     data = load_samples(recipe)
     try:
-        net = build(recipe, data)
-        make_rule(recipe.learning, net, **recipe.learning_options)
+        net = build(recipe, data).to("cpu" if on_cpu else recipe.device.replace("auto", "cuda"))
         make_optimizer(net, recipe)
+        _teacher(recipe)
+        for name in recipe.trackers:
+            make_logger(name, None)
+        _try_a_step(net, recipe, data)
     except (TypeError, RuntimeError, AssertionError) as error:
         raise ValueError(str(error)) from error
+
+
+def _try_a_step(net: nn.Module, recipe: Recipe, data: Dataset) -> None:
+    """Learn from two samples, so that what does not fit together says so."""
+    device = next(net.parameters()).device
+    x, y = data.inputs(data.train.pixels[:2]).to(device), data.train.labels[:2].to(device)
+    rule = make_rule(recipe.learning, net, **recipe.learning_options).to(device)
+    if rule.needs_time and not data.in_time:
+        x = x.expand(recipe.T, *x.shape)
+    rule(net, x, y, label_loss(recipe), Hands(backward=Tensor.backward, update=net.zero_grad))
 
 
 def build(recipe: Recipe, data: Dataset) -> nn.Module:

@@ -49,7 +49,11 @@ def find_parts(net: nn.Module) -> Parts:
     """
     modules = list(_flat(net))
     front: list[nn.Module] = []
-    while modules and not _has_weights(modules[0]) and find_time(modules[0]) is None:
+    while (
+        modules
+        and not _has_weights(modules[0])
+        and (isinstance(modules[0], PerStep) or find_time(modules[0]) is None)
+    ):
         front.append(modules.pop(0))
     layers: list[Hidden] = []
     while len(modules) > 2 and isinstance(modules[0], nn.Linear):
@@ -76,7 +80,8 @@ def _flat(net: nn.Module) -> Iterator[nn.Module]:
     """Go through the modules that run one after the other."""
     if isinstance(net, (nn.Sequential, PerStep)):
         for module in net:
-            yield from _flat(module)
+            for part in _flat(module):
+                yield PerStep(part) if isinstance(net, PerStep) and not _has_weights(part) else part
     elif not isinstance(net, nn.Identity):
         yield net
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import filelock
 
 from ...allocator import keep_freed_memory
+from ..course import TrainingFailed
 from ..interrupt import Interrupted
-from ..loop import TrainingFailed
 from ..ray_launcher import one_line
 from ..run_folder import RunFolder
 from ..runs import train_run
