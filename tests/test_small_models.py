@@ -128,21 +128,21 @@ def test_dropout_is_for_training_alone() -> None:
 
 
 def test_a_network_fits_its_samples() -> None:
-    conv = model_for("conv_snn", (2, 16, 16), 11, T=5, channels=(4, 4))
+    conv = model_for("conv_snn", (2, 16, 16), 11, 5, channels=(4, 4))
     assert conv(torch.rand(3, 2, 2, 16, 16)).shape == (2, 11)
     assert conv.T == 5
-    dense = model_for("dense_snn", (64,), 10, T=5, hidden=(8,))
+    dense = model_for("dense_snn", (64,), 10, 5, hidden=(8,))
     assert dense(torch.rand(3, 2, 64)).shape == (2, 10)
-    flat = model_for("dense_snn", (2, 8, 8), 10, T=5)
+    flat = model_for("dense_snn", (2, 8, 8), 10, 5)
     images = torch.rand(2, 2, 8, 8)
     torch.testing.assert_close(flat.eval()(images), flat(images.expand(5, 2, 2, 8, 8)))
     for shape in ((64,), (2, 16, 8)):
         with pytest.raises(ValueError, match="dense_snn"):
-            model_for("conv_snn", shape, 10, T=5)
+            model_for("conv_snn", shape, 10, 5)
     with pytest.raises(UnknownName, match="did you mean 'conv_snn'"):
-        model_for("conv_snm", (64,), 10, T=5)
+        model_for("conv_snm", (64,), 10, 5)
     with pytest.raises(UnknownName, match="did you mean 'hidden'"):
-        model_for("dense_snn", (64,), 10, T=5, hiden=(8,))
+        model_for("dense_snn", (64,), 10, 5, hiden=(8,))
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,7 @@ class Training:
     def step(self, x: Tensor, y: Tensor, axis: int, mine: int, size: int) -> None:
         """Learn from a batch: `mine` samples of this rank, of `size` over all."""
         config, course, fabric = self.config, self.course, self.fabric
-        done = (course.epoch + course.batch / len(self.feed)) / config.epochs
-        set_rate(self.optimizer.optimizer, config, done)
+        self._set_rate(course.batch)
         # all that is drawn depends on these numbers alone, so a run that goes on draws the same
         generator = draw_from(config.seed, course.epoch, course.batch, fabric.global_rank)
         x, y = self._here(x), fabric.to_device(y)
@@ -159,6 +158,11 @@ class Training:
             with fabric.no_backward_sync(self.module) if many and not last else nullcontext():
                 self._learn(x, target, y, share)
         self._update()
+
+    def _set_rate(self, batch: int) -> None:
+        """Set the learning rate of a batch of the epoch that is under way."""
+        done = (self.course.epoch + batch / len(self.feed)) / self.config.epochs
+        set_rate(self.optimizer.optimizer, self.config, done)
 
     def _learn(self, x: Tensor, target: Tensor, y: Tensor, share: float) -> None:
         """Add the gradients of some samples."""
@@ -378,6 +382,8 @@ class Training:
         try:
             restore(tensors, state["optimizer"], self.net, self.optimizer.optimizer, self._more())
             self.course = Course(**state["course"])
+            if self.course.batch:  # the epoch may end with no other, and tells of it
+                self._set_rate(self.course.batch - 1)
             self.health.load_state(part(tensors, "health"), state["health"])
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:

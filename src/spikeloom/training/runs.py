@@ -205,8 +205,9 @@ def check(recipe: Recipe) -> None:
         net = build(recipe, data).to("cpu" if on_cpu else recipe.device.replace("auto", "cuda"))
         make_optimizer(net, recipe)
         _teacher(recipe)
-        for name in recipe.trackers:
-            make_logger(name, None)
+        with tempfile.TemporaryDirectory() as scratch:
+            for name in recipe.trackers:
+                make_logger(name, scratch)
         _try_a_step(net, recipe, data)
     except (TypeError, RuntimeError, AssertionError) as error:
         raise ValueError(str(error)) from error
