@@ -145,7 +145,10 @@ class RunFolder:
         place = self.path / file
         part = place.with_name(f".{place.name}.{os.getpid()}")
         try:
+            part.touch()
+            mode = part.stat().st_mode
             write(part)
+            part.chmod(mode)  # safetensors leaves a file to its owner alone
             with open(part, "rb+") as opened:
                 os.fsync(opened.fileno())
             os.replace(part, place)
