@@ -468,7 +468,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "words"),
     [
-        ({"net": "net"}, TypeError, "torch.nn.Module, not str"),
+        ({"net": "net"}, TypeError, "torch.nn.Module.*not str"),
         ({"data": 3}, TypeError, "data is int; a Dataset"),
         ({"data": (DATA[0],)}, TypeError, "data is tuple"),
         ({"data": (TensorDataset(X[:0], Y[:0]), DATA[1])}, ValueError, "the training split has no samples"),
@@ -495,3 +495,29 @@ def test_a_folder_with_a_run_is_refused_and_one_without_is_not_gone_on_from(tmp_
         train(network(), DATA, config, tmp_path / "run")
     with pytest.raises(RunError):
         train(network(), DATA, config, tmp_path / "no such run", resume=True)
+
+
+def test_the_batch_is_not_taken_for_time() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), sl.LIF(), nn.Linear(24, 10))
+    with pytest.raises(ValueError, match=r"LIF '2' is given \(20, 24\) for a batch of 20.*x\.expand"):
+        train(net, sl.data.load_data("digits"), dataclasses.replace(CONFIG, batch_size=20))
+
+
+def test_what_is_no_data_and_no_configuration_is_told_from_it() -> None:
+    for data, words in (
+        ((X.numpy(), Y.numpy()), "TensorDataset"),
+        (("train", "test"), "map-style"),
+        ([1, 2], "map-style"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            train(network(), data, CONFIG)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Config\(epochs=3\), not dict"):
+        train(network(), DATA, {"epochs": 3})  # type: ignore[arg-type]
+    images = TensorDataset((X[:64] * 255).to(torch.uint8), Y[:64])
+    with pytest.raises(ValueError, match=r"samples are uint8.*x / 255"):
+        train(network(), (images, images), CONFIG)
+
+
+def test_it_can_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    train(network(), DATA, CONFIG, quiet=True)
+    assert capsys.readouterr() == ("", "")

@@ -38,7 +38,8 @@ def test_folder_holds_what_it_promises(trained: RunFolder) -> None:
         "checkpoints/step-00000000.safetensors", LAST,
     }  # fmt: skip
     assert trained.config() == ("digits", TINY)
-    assert len({(trained.path / file).stat().st_mode for file in ("run.json", "model.safetensors", LAST)}) == 1
+    written = [trained.path / file for file in ("run.json", "model.safetensors", LAST)]
+    assert len({path.stat().st_mode for path in written}) == 1
     assert (
         json.loads((trained.path / "result.json").read_text())["test_accuracy"]
         == evaluate(trained).test_accuracy

@@ -244,8 +244,8 @@ def _check_state(state: dict[str, Tensor], paths: set[str]) -> None:
 
 
 def _path(name: str) -> str:
-    """Return a module's name without torch.compile's wrappers, which are no part of the network."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+    """Return a module's name without wrappers of torch.compile and Fabric, no part of the network."""
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "_forward_module"))
 
 
 def uses_batch(module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """Training: recipes, the loop, the losses, and the run folder that it leaves."""
 
+from .card import card_of, publish
 from .config import Config
 from .course import Result, TrainingFailed
 from .interrupt import Interrupted
@@ -41,6 +42,7 @@ __all__ = [
     "Training",
     "TrainingFailed",
     "build",
+    "card_of",
     "check",
     "count_mse",
     "cross_entropy",
@@ -57,6 +59,7 @@ __all__ = [
     "max_over_time",
     "mean_over_time",
     "overlay",
+    "publish",
     "rate_mse",
     "read_recipe",
     "sparsity",

@@ -8,13 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Subset
 
 from ..data import Batch, DataError, Dataset, Images, Samples
 from ..data.loader import Loader, loader, share
 from ..data.samples import Draw
+from ..nn.time import spiking_layers
 
 _HELD_OUT = 0x4E1D  # keeps the choice of what is held out apart from the order
 
@@ -61,12 +62,13 @@ def splits(data: Data, validation: float, seed: int) -> tuple[Split, Split | Non
     """
     if isinstance(data, Dataset):
         train, test = InMemory(data, data.train), InMemory(data, data.test)
-    elif isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "__getitem__") for part in data):
+    elif isinstance(data, tuple) and len(data) == 2 and all(_is_split(part) for part in data):
         train, test = data  # type: ignore[assignment]
     else:
         raise TypeError(
             f"data is {type(data).__name__}; a Dataset, as sl.data.load_data gives, or (train, test), "
-            "map-style data sets of pairs (x, label), is accepted"
+            "map-style data sets of pairs (x, label), is accepted; of arrays make some, as "
+            "torch.utils.data.TensorDataset(x, y)"
         )
     for name, part in (("training", train), ("test", test)):
         if not isinstance(part, Sized) or not len(part):
@@ -82,6 +84,10 @@ def splits(data: Data, validation: float, seed: int) -> tuple[Split, Split | Non
     return _some(train, sorted(order[count:])), _some(train, sorted(order[:count])), test
 
 
+def _is_split(part: object) -> bool:
+    return hasattr(part, "__getitem__") and not isinstance(part, (Tensor, np.ndarray, str, tuple))
+
+
 def _some(split: Split, indices: list[int]) -> Split:
     """Return some samples of a split, drawn as they are drawn there."""
     if isinstance(split, InMemory):
@@ -93,6 +99,34 @@ def _some(split: Split, indices: list[int]) -> Split:
     if isinstance(split, HasClasses):
         part.classes = split.classes  # type: ignore[attr-defined]
     return part
+
+
+@contextmanager
+def neurons_see_time(net: nn.Module, size: int) -> Iterator[None]:
+    """While the `with` lasts, a neuron that is given the batch where time should be raises.
+
+    Raises:
+        ValueError: what a layer was given, and what to do.
+    """
+
+    def check(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            shape = tuple(inputs[0].shape)
+            if len(shape) > 1 and shape[0] == size and shape[1] % size:
+                raise ValueError(
+                    f"{type(module).__name__} {name!r} is given {shape} for a batch of {size}: neurons take "
+                    "[T, B, ...], time first; show static samples for T steps where the network begins, as "
+                    "x.expand(T, *x.shape), and put layers without time into sl.PerStep(...)"
+                )
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(check(name)) for name, module, _ in spiking_layers(net)]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from .checkpoint import gather, is_finite, part, restore
 from .config import Config
 from .course import Course, Record, Result, TrainingFailed
 from .devices import average_gradients, draw_from, highest, launched, make_fabric, total, unsharded
-from .feed import Data, Feed, HasClasses, Split, splits, workers_watched
+from .feed import Data, Feed, HasClasses, Split, neurons_see_time, splits, workers_watched
 from .health import Health
 from .interrupt import Interrupted, StopSignal
 from .learning import Hands, Objective, make_rule
@@ -87,6 +87,7 @@ class Training:
         self.health = Health(net, config.watch)
         self.course = Course()
         self.history: list[Record] = []
+        self._checked = False  # that neurons see [T, B, ...]
         self._best: Tensors = {}  # without a folder
         self._sums = [0.0, 0.0, 0.0]  # loss, right answers, samples of this rank since they were added up
 
@@ -171,8 +172,10 @@ class Training:
             update=self._update,
         )
         net = self.net if self.rule.local else self.module
-        with self.fabric.autocast(), self.terms.of(x) as objective:
+        checked = nullcontext() if self._checked else neurons_see_time(self.net, len(y))
+        with self.fabric.autocast(), checked, self.terms.of(x) as objective:
             outcome = self.rule(net, x, target, objective, hands)
+        self._checked = True
         value = outcome.loss.item()
         if not math.isfinite(value):
             where = f"at epoch {self.course.epoch + 1}, batch {self.course.batch + 1}"
@@ -225,6 +228,11 @@ class Training:
 
     def _here(self, x: Tensor) -> Tensor:
         """Return samples on the device, in the precision that is asked for."""
+        if x.dtype == torch.uint8:
+            raise ValueError(
+                "samples are uint8, and networks compute with floating-point numbers: give the data a "
+                "transform, as sl.data.load(name, transform=lambda x: x / 255), or take sl.data.load_data"
+            )
         x = self.fabric.to_device(x)
         return x.double() if x.is_floating_point() and self.config.precision == "fp64" else x
 
@@ -402,6 +410,7 @@ def train_here(
     objective: Objective | None = None,
     teacher: nn.Module | None = None,
     on_epoch: Callable[[Record], None] | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Train in this process, which may be one of several; see `spikeloom.training.train`."""
     with ExitStack() as stack:
@@ -430,7 +439,7 @@ def train_here(
         if training.lead:
             course, batches = training.course, len(training.feed)
             first = course.epoch * batches + course.batch
-            reporter = stack.enter_context(Reporter(config.epochs, batches, first))
+            reporter = stack.enter_context(Reporter(config.epochs, batches, first, quiet))
             loggers = [make_logger(name, folder.path if folder else None) for name in config.trackers]
             for note in notes:
                 reporter.note(note)

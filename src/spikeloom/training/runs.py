@@ -41,6 +41,7 @@ def train(
     resume: bool = False,
     objective: Objective | None = None,
     on_epoch: Callable[[Record], None] | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Train a network in place, and measure it on the test set.
 
@@ -57,6 +58,7 @@ def train(
             unbroken run.
         objective: a loss `(outputs, y) -> number`, a mean over the batch, in place of the configured one.
         on_epoch: called with the metrics after each epoch; what it raises ends the run.
+        quiet: show no progress.
 
     On several devices the network, data and objective are pickled for the other processes.
 
@@ -68,8 +70,12 @@ def train(
         ValueError: a configuration that cannot be, or that does not fit the network.
     """
     config = config or Config()
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"train takes a torch.nn.Module, not {type(net).__name__}")
+    for part, kind in ((net, nn.Module), (config, Config)):
+        if not isinstance(part, kind):
+            raise TypeError(
+                f"train takes a network, a torch.nn.Module, data, and a Config, as Config(epochs=3), not "
+                f"{type(part).__name__} for a {kind.__name__}"
+            )
     run = None
     if folder is not None:
         # of ranks that something else started, the first makes the folder
@@ -79,6 +85,7 @@ def train(
         raise ValueError("resume=True needs the folder of the run to go on with: folder=...")
     if config.devices == 1 or launched():
         given: dict[str, Any] = {"objective": objective, "teacher": _teacher(config), "on_epoch": on_epoch}
+        given["quiet"] = quiet
         return train_here(net, data, config, run, resume=resume, **given)
     _refuse_callback(on_epoch)
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,7 +93,9 @@ def train(
         if folder is None:
             run = RunFolder.create(path, "own", _own(config))
         assert run is not None
-        launch(_own_rank, (net, data, config, path, resume, objective), config.devices)
+        launch(_own_rank, (net, data, config, path, resume, objective, quiet), config.devices)
+        if config.precision == "fp64":
+            net.double()
         tensors, _ = run.read_tensors("model.safetensors", "train again")
         net.load_state_dict(tensors)
         return Result.of(run.read_json("result.json"))
@@ -98,11 +107,18 @@ def _own(config: Config) -> Recipe:
 
 
 def _own_rank(
-    net: nn.Module, data: Data, config: Config, path: Path, resume: bool, objective: Objective | None
+    net: nn.Module,
+    data: Data,
+    config: Config,
+    path: Path,
+    resume: bool,
+    objective: Objective | None,
+    quiet: bool,
 ) -> None:
     run = RunFolder(path)
     net = copy.deepcopy(net)  # tensors come in memory that all processes share
-    train_here(net, data, config, run, resume=resume, objective=objective, teacher=_teacher(config))
+    given: dict[str, Any] = {"objective": objective, "teacher": _teacher(config), "quiet": quiet}
+    train_here(net, data, config, run, resume=resume, **given)
 
 
 def train_run(
