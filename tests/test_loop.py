@@ -499,7 +499,7 @@ def test_a_folder_with_a_run_is_refused_and_one_without_is_not_gone_on_from(tmp_
 
 def test_the_batch_is_not_taken_for_time() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), sl.LIF(), nn.Linear(24, 10))
-    with pytest.raises(ValueError, match=r"LIF '2' is given \(20, 24\) for a batch of 20.*x\.expand"):
+    with pytest.raises(ValueError, match=r"LIF '2' is given \(20, 24\) for a batch of 20.*sl\.Encode"):
         train(net, sl.data.load_data("digits"), dataclasses.replace(CONFIG, batch_size=20))
 
 

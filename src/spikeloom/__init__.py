@@ -9,7 +9,7 @@ from .explain import explain
 from .kernels import TraceError, backend
 from .models import create_model, list_models
 from .neurons import *  # noqa: F403 - all that neurons.__all__ names
-from .nn import NormNeuron, PerStep, Recurrent, fold
+from .nn import Encode, NormNeuron, PerStep, Recurrent, fold
 from .packed import packed_spikes
 from .recompute import checkpoint_time, recompute
 from .stream import Stream
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     *neurons.__all__,
+    "Encode",
     "NormNeuron",
     "PerStep",
     "Recurrent",

@@ -1,5 +1,6 @@
 """What stands between neurons."""
 
+from .encode import Encode
 from .fold import fold
 from .norm_neuron import NormNeuron
 from .norms import (
@@ -11,6 +12,7 @@ from .per_step import PerStep
 from .recurrent import Recurrent
 
 __all__ = [
+    "Encode",
     "NormNeuron",
     "PerStep",
     "Recurrent",

@@ -115,8 +115,8 @@ def neurons_see_time(net: nn.Module, size: int) -> Iterator[None]:
             if len(shape) > 1 and shape[0] == size and shape[1] % size:
                 raise ValueError(
                     f"{type(module).__name__} {name!r} is given {shape} for a batch of {size}: neurons take "
-                    "[T, B, ...], time first; show static samples for T steps where the network begins, as "
-                    "x.expand(T, *x.shape), and put layers without time into sl.PerStep(...)"
+                    "[T, B, ...], time first; begin the network with sl.Encode(sl.encoding.Direct(T=4)), "
+                    "which shows static samples for T steps, and put layers without time into sl.PerStep(...)"
                 )
 
         return hook
