@@ -113,7 +113,7 @@ def test_sequences_of_different_lengths() -> None:
     assert batch.lengths is not None
     assert batch.lengths.tolist() == [3, 1, 4]
     assert batch.x[:, :, 0].t().tolist() == [[3, 3, 3, 0], [1, 0, 0, 0], [4, 4, 4, 4]]
-    with pytest.raises(DataError, match=r"\[T, B, ...\], or time=False"):
+    with pytest.raises(DataError, match=r"\[T, B, ...\]; with False, it is"):
         collate([(torch.ones(3, 2), 0)])
     with pytest.raises(DataError, match=r"\(2,\), \(3,\)"):
         collate([(torch.ones(4, 2), 0), (torch.ones(4, 3), 0)], time=True)
