@@ -49,6 +49,16 @@ def test_two_ranks_add_up(tmp_path: Path) -> None:
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["30.0 0 2 0 2", "30.0 1 2 0 2"]
 
 
+def test_a_recipe_on_two_ranks(tmp_path: Path) -> None:
+    options = {"channels": [8, 8], "pools": [2, 2]}
+    recipe = replace(find_recipe("digits"), model_options=options, epochs=2, devices=2, device="cpu")
+    run = RunFolder.create(tmp_path / "run", "digits", recipe)
+    result = train_run(run, launcher="ray")
+    assert result.test_accuracy > 0.5
+    assert [record["epoch"] for record in run.metrics()] == [1, 2]
+    assert run.metrics()[-1]["step"] == 2 * 23  # of 1,437 samples, 64 of both ranks together
+
+
 def fail(rank: int, how: str) -> None:
     distributed.init_process_group("gloo")
     if rank == 1:
