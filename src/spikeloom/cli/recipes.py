@@ -18,7 +18,7 @@ from .arguments import parse
 
 @dataclass(frozen=True)
 class Options:
-    """List the recipes, with what they gave on 2 cores; or print one, as YAML to start your own from.
+    """List the recipes, with what they gave on one core; or print one, as YAML to start your own from.
 
     Attributes:
         name: the recipe to print.
@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
         table.add_row(name, recipe.data, recipe.model, *told, "yes" if locate(recipe.data) else "no")
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
-    console.print("accuracy on the test set and time of a run on 2 cores: docs/results.md has the runs")
+    console.print("accuracy on the test set and time of a run on one core: docs/results.md has the runs")
     console.print("train one with: spikeloom train RECIPE; print one with: spikeloom recipes RECIPE")
     return 0
 
