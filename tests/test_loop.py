@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 
 import spikeloom as sl
 from spikeloom.data import Adapted, Dataset, Images, Random, Transformed
-from spikeloom.training import Config, RunError, RunFolder, TrainingFailed, train
+from spikeloom.training import Config, Recipe, RunError, RunFolder, TrainingFailed, train
 
 
 class Net(nn.Module):
@@ -521,3 +521,14 @@ def test_what_is_no_data_and_no_configuration_is_told_from_it() -> None:
 def test_it_can_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     train(network(), DATA, CONFIG, quiet=True)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_recipe_as_configuration_is_the_same_when_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Recipe(epochs=2, batch_size=20, data="digits", model="conv_snn")
+    train(network(), DATA, recipe, tmp_path / "run")
+    train(network(), DATA, recipe, tmp_path / "run", resume=True)
+    assert "the configuration is not the one" not in capsys.readouterr().out
+    train(network(), DATA, dataclasses.replace(recipe, lr=1e-3), tmp_path / "run", resume=True)
+    assert "the configuration is not the one" in capsys.readouterr().out

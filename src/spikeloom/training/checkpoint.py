@@ -14,6 +14,13 @@ from torch.optim import Optimizer
 Tensors = dict[str, Tensor]
 
 
+def gather_model(net: nn.Module) -> Tensors:
+    """Return the parameters and buffers of a network by name; all ranks call it, rank 0 gets the whole."""
+    options = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    found: Any = distributed.get_model_state_dict(net, options=options)
+    return {**found}
+
+
 def gather(net: nn.Module, optimizer: Optimizer, more: Mapping[str, nn.Module]) -> tuple[Tensors, Any]:
     """Return the state of a run as tensors by name, and what of the optimiser's is no tensor.
 
@@ -25,8 +32,7 @@ def gather(net: nn.Module, optimizer: Optimizer, more: Mapping[str, nn.Module]) 
         more: other modules with state by name, as the moving average.
     """
     options = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    model: Any = distributed.get_model_state_dict(net, options=options)
-    found: Tensors = {f"model/{name}": value for name, value in model.items()}
+    found = {f"model/{name}": value for name, value in gather_model(net).items()}
     plain: dict[str, dict[str, Any]] = {}
     if optimizer.state:  # before the first update there is none, and torch would make one
         states: Any = distributed.get_optimizer_state_dict(net, optimizer, options=options)

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..measure import FiringRates
 from .augment import augmented
-from .checkpoint import gather, is_finite, part, restore
+from .checkpoint import gather, gather_model, is_finite, part, restore
 from .config import Config
 from .course import Course, Record, Result, TrainingFailed
 from .devices import average_gradients, draw_from, highest, launched, make_fabric, total, unsharded
@@ -373,9 +373,9 @@ class Training:
 
     def _write_model(self, file: str) -> None:
         if self.folder is not None:
-            tensors, _ = gather(self._kept(), torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.0), {})
+            tensors = gather_model(self._kept())
             if self.lead:
-                self.folder.write_tensors(file, part(tensors, "model"), {"epoch": self.course.epoch})
+                self.folder.write_tensors(file, tensors, {"epoch": self.course.epoch})
 
     def load(self) -> None:
         """Go on from the folder's last checkpoint.
@@ -403,7 +403,7 @@ class Training:
 def train_here(
     net: nn.Module,
     data: Data,
-    config: Config,
+    config: Recipe,
     folder: RunFolder | None = None,
     *,
     resume: bool = False,
@@ -426,11 +426,10 @@ def train_here(
         notes = []
         if resume and folder is not None and folder.has_begun():
             training.load()
-            own = config if isinstance(config, Recipe) else Recipe(**asdict(config), model="")
-            if training.lead and folder.takes(own, training.course.step):
+            if training.lead and folder.takes(config, training.course.step):
                 notes = [
                     f"the configuration is not the one that the run went by so far: from update "
-                    f"{training.course.step} on it goes by the changed one, of hash {own.hash}"
+                    f"{training.course.step} on it goes by the changed one, of hash {config.hash}"
                 ]
         else:
             notes = ["no state had been kept: the run begins anew"] if resume else []

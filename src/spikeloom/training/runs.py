@@ -76,24 +76,25 @@ def train(
                 f"train takes a network, a torch.nn.Module, data, and a Config, as Config(epochs=3), not "
                 f"{type(part).__name__} for a {kind.__name__}"
             )
+    own = _own(config)
     run = None
     if folder is not None:
         # of ranks that something else started, the first makes the folder
         there = resume or int(os.environ.get("RANK", "0")) > 0
-        run = RunFolder(folder) if there else RunFolder.create(folder, "own", _own(config))
+        run = RunFolder(folder) if there else RunFolder.create(folder, "own", own)
     elif resume:
         raise ValueError("resume=True needs the folder of the run to go on with: folder=...")
     if config.devices == 1 or launched():
         given: dict[str, Any] = {"objective": objective, "teacher": _teacher(config), "on_epoch": on_epoch}
         given["quiet"] = quiet
-        return train_here(net, data, config, run, resume=resume, **given)
+        return train_here(net, data, own, run, resume=resume, **given)
     _refuse_callback(on_epoch)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(folder or Path(scratch) / "run")
         if folder is None:
-            run = RunFolder.create(path, "own", _own(config))
+            run = RunFolder.create(path, "own", own)
         assert run is not None
-        launch(_own_rank, (net, data, config, path, resume, objective, quiet), config.devices)
+        launch(_own_rank, (net, data, own, path, resume, objective, quiet), config.devices)
         if config.precision == "fp64":
             net.double()
         tensors, _ = run.read_tensors("model.safetensors", "train again")
@@ -109,7 +110,7 @@ def _own(config: Config) -> Recipe:
 def _own_rank(
     net: nn.Module,
     data: Data,
-    config: Config,
+    config: Recipe,
     path: Path,
     resume: bool,
     objective: Objective | None,
