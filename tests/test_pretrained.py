@@ -166,7 +166,7 @@ class Tied(nn.Module):
 
 def test_shared_weights_are_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sl.list_models()
-    monkeypatch.setitem(registry._models, "tied", Tied)
+    monkeypatch.setitem(registry._entries, "tied", registry.Entry("tied", Tied, {}))
     net = stirred(sl.create_model("tied").double())
     save_pretrained(net, tmp_path)
     assert sorted(safetensors.torch.load_file(tmp_path / "model.safetensors")) == [

@@ -2,19 +2,34 @@
 
 from typing import Any
 
+from .backbone import Backbone
 from .card import ModelCard, Operations
 from .hub import hub_mixin
 from .pretrained import from_pretrained, save_pretrained
-from .registry import Origin, create_model, example_input, list_models, model, origin
+from .registry import (
+    Entry,
+    Origin,
+    Published,
+    create_model,
+    example_input,
+    find_model,
+    list_models,
+    model,
+    origin,
+)
 from .weights import PretrainedError
 
 __all__ = [
+    "Backbone",
+    "Entry",
     "ModelCard",
     "Operations",
     "Origin",
     "PretrainedError",
+    "Published",
     "create_model",
     "example_input",
+    "find_model",
     "from_pretrained",
     "hub_mixin",
     "list_models",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
 from torch import nn
 
-from . import registry
-from .registry import create_model
+from .registry import create_model, find_model
 
 
 def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, /, **overrides: Any) -> nn.Module:
@@ -29,10 +27,7 @@ def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, /, **
         UnknownName: no such model, or no such argument; the message gives the nearest.
         ValueError: it takes square images, and the samples are none.
     """
-    known = registry._known()
-    if name not in known:
-        return create_model(name)  # which says what there is
-    arguments = inspect.signature(known[name]).parameters
+    arguments = find_model(name).arguments
     filled: dict[str, Any] = {"in_features": math.prod(shape), "num_classes": num_classes, "T": T}
     if "image_size" in arguments and "image_size" not in overrides:
         if len(shape) != 3 or shape[1] != shape[2]:

@@ -1,8 +1,9 @@
-"""What the small networks share: units by name, and how time leaves the scores."""
+"""What networks share: neurons and norms by name, and how time leaves the scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import neurons
+from .. import surrogate as surrogates
 from ..names import unknown
-from ..nn import Recurrent
+from ..nn import Recurrent, ThresholdDependentBatchNorm1d, ThresholdDependentBatchNorm2d, Unit
+from ..nn.unit import takes
 
+Norm = Callable[..., nn.Module]
 Readout = Literal["mean", "none"]
 
 
@@ -40,22 +44,81 @@ class RectifiedRecurrent(nn.Module):
         return torch.stack(steps)
 
 
+def units(neuron: str | Unit, options: Mapping[str, Any] | None = None, **published: Any) -> Unit:
+    """Return what makes a network's neurons, to be called by `sl.nn.unit`.
+
+    Arguments:
+        neuron: a neuron's name in `sl`, as "LIF", or "ReLU"; or a class of one's own, or a function.
+        options: its arguments. A surrogate may be named: `{"surrogate": "Sigmoid"}`, or with its numbers,
+            `{"surrogate": {"Sigmoid": {"alpha": 4.0}}}`.
+        published: the arguments of the published network, where `options` has no others; what the neuron does
+            not have, it goes without.
+
+    Raises:
+        UnknownName: no such neuron or surrogate.
+        ValueError: options for a ReLU, which has none.
+    """
+    make: Unit
+    if neuron == "ReLU":
+        make = nn.ReLU
+        if options:
+            raise ValueError(f"ReLU takes no neuron_options, but was given {dict(options)}; leave them out")
+    elif isinstance(neuron, str):
+        names = set(neurons.__all__) - {"Neuron", "param"}
+        if neuron not in names:
+            raise unknown("neuron", neuron, {*names, "ReLU"})
+        make = getattr(neurons, neuron)
+    else:
+        make = neuron
+    own = {name: value for name, value in published.items() if takes(make, name)}
+    given = {**own, **(options or {})}
+    if "surrogate" in given:
+        given["surrogate"] = _surrogate(given["surrogate"])
+    return functools.partial(make, **given) if given else make
+
+
+def _surrogate(given: Any) -> Any:
+    """Return a surrogate by its name, or by a table of its name and numbers; what is none, as it is."""
+    if isinstance(given, str):
+        given = {given: {}}
+    if not isinstance(given, Mapping):
+        return given
+    ((name, numbers),) = given.items()
+    if name not in surrogates.__all__:
+        raise unknown("surrogate", name, surrogates.__all__)
+    return getattr(surrogates, name)(**numbers)
+
+
 def activation(
-    neuron: str, options: Mapping[str, Any] | None = None, synapse: nn.Module | None = None
+    neuron: str | Unit, options: Mapping[str, Any] | None = None, synapse: nn.Module | None = None
 ) -> nn.Module:
     """Return the neuron of that name in `sl`, or a ReLU; recurrent through `synapse`, where one is given.
 
     Raises:
-        ValueError: no such neuron; options for a ReLU, which has none.
+        as `units`.
     """
-    if neuron == "ReLU":
-        if options:
-            raise ValueError(f"ReLU takes no neuron_options, but was given {dict(options)}; leave them out")
-        return nn.ReLU() if synapse is None else RectifiedRecurrent(synapse)
-    if neuron not in neurons.__all__ or neuron in ("Neuron", "param"):
-        raise unknown("neuron", neuron, {*neurons.__all__, "ReLU"} - {"Neuron", "param"})
-    cell: neurons.Neuron = getattr(neurons, neuron)(**(options or {}))
-    return cell if synapse is None else Recurrent(cell, synapse)
+    cell = units(neuron, options)()
+    if synapse is None:
+        return cell
+    return Recurrent(cell, synapse) if isinstance(cell, neurons.Neuron) else RectifiedRecurrent(synapse)
+
+
+def norms(name: str) -> Norm:
+    """Return what makes a network's norms.
+
+    It is called with the number of channels and, by name, what a norm may ask for: `T`, the number of steps;
+    `v_threshold` of the neuron behind it; `alpha`, 1 / sqrt(2) where two norms are added; `tokens`, whether the
+    layout is `[T, B, N, C]` instead of `[T, B, C, H, W]`.
+
+    Arguments:
+        name: "BN" (torch's), or "tdBN".
+
+    Raises:
+        UnknownName: no such norm.
+    """
+    if name not in _NORMS:
+        raise unknown("norm", name, _NORMS)
+    return _NORMS[name]
 
 
 def read(readout: Readout) -> Readout:
@@ -64,3 +127,17 @@ def read(readout: Readout) -> Readout:
     if readout not in known:
         raise unknown("readout", readout, known)
     return readout
+
+
+def _bn(channels: int, tokens: bool = False, **_: Any) -> nn.Module:
+    return nn.BatchNorm1d(channels) if tokens else nn.BatchNorm2d(channels)
+
+
+def _tdbn(
+    channels: int, v_threshold: float = 1.0, alpha: float = 1.0, tokens: bool = False, **_: Any
+) -> nn.Module:
+    kind = ThresholdDependentBatchNorm1d if tokens else ThresholdDependentBatchNorm2d
+    return kind(channels, v_threshold=v_threshold, alpha=alpha)
+
+
+_NORMS: dict[str, Norm] = {"BN": _bn, "tdBN": _tdbn}

@@ -1,6 +1,8 @@
 """What stands between neurons."""
 
+from .connect import Connect, Residual
 from .encode import Encode
+from .feed_forward import FeedForward
 from .fold import fold
 from .norm_neuron import NormNeuron
 from .norms import (
@@ -9,15 +11,28 @@ from .norms import (
     ThresholdDependentBatchNorm3d,
 )
 from .per_step import PerStep
+from .per_token import PerToken
 from .recurrent import Recurrent
+from .tokens import OnTokens, to_map, to_tokens
+from .unit import Unit, chain, unit
 
 __all__ = [
+    "Connect",
     "Encode",
+    "FeedForward",
     "NormNeuron",
+    "OnTokens",
     "PerStep",
+    "PerToken",
     "Recurrent",
+    "Residual",
     "ThresholdDependentBatchNorm1d",
     "ThresholdDependentBatchNorm2d",
     "ThresholdDependentBatchNorm3d",
+    "Unit",
+    "chain",
     "fold",
+    "to_map",
+    "to_tokens",
+    "unit",
 ]

@@ -16,6 +16,7 @@ from ..announce import announce
 from .norm_neuron import NormNeuron, has_hooks
 from .norms import BatchNorm, affine, is_known
 from .per_step import PerStep
+from .per_token import PerToken
 
 # each with the norm over its output's channels
 _LAYERS: dict[type[nn.Module], type[BatchNorm]] = {
@@ -121,7 +122,7 @@ class _Link:
         yield from barrier
 
 
-_CHAINS = (nn.Sequential.forward, PerStep.forward)
+_CHAINS = (nn.Sequential.forward, PerStep.forward, PerToken.forward)
 
 
 def _chains(module: nn.Module, path: str) -> Iterator[list[_Link]]:

@@ -1,0 +1,157 @@
+"""What published image networks share: a picture shown for T steps, stages, features and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ..nn import PerStep
+from .parts import Readout, read
+
+Size = int | tuple[int, int]
+
+
+class Backbone(nn.Module):
+    r"""A network of a stem, stages and a head, over `[T, B, C, H, W]`. Abstract: networks are its subclasses.
+
+    A subclass calls `super().__init__`, and sets `stem`, `stages` and `head`:
+
+    * `stem`: what sees no time, `sl.PerStep(conv, norm)`: of a static image it is computed once;
+    * `stages`: an `nn.ModuleList` of modules that map `[T, B, C, H, W]` to the same; each is a stage of
+      features;
+    * `head`: from the last features to the scores of each step, `[T, B, K]`.
+
+    Arguments:
+        in_channels: channels of an image.
+        image_size: its height and width in pixels, or one number for both.
+        T: how many steps a static image is shown.
+        neuron: the neuron's name, or what makes it; of "ReLU", an image is shown once, whatever T is.
+        readout: "mean" over time, or "none": the scores of each step.
+        multiple_of: what height and width must be multiples of.
+        fixed_size: whether weights depend on height and width.
+        fixed_T: whether weights depend on T, so that an input in time has T steps.
+
+    Input `[B, C, H, W]`, shown for T steps, or `[T, B, C, H, W]`; output `[B, num_classes]`, or
+    `[T, B, num_classes]` with readout "none".
+
+    Raises:
+        ValueError: T < 1; a size that the strides do not admit.
+    """
+
+    small: ClassVar[Mapping[str, Any]] = {}  # arguments of a network that is small enough to try
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: Size,
+        T: int,
+        neuron: object,
+        readout: Readout = "mean",
+        *,
+        multiple_of: int = 1,
+        fixed_size: bool = False,
+        fixed_T: bool = False,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if T < 1:
+            raise ValueError(f"{name}: T = {T}; a static image is shown for at least 1 step")
+        if in_channels < 1:
+            raise ValueError(f"{name}: in_channels = {in_channels}; at least 1 is needed")
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.readout = read(readout)
+        self.T = 1 if neuron == "ReLU" and not fixed_T else T
+        self.input_shape = (in_channels, int(height), int(width))
+        self.multiple_of, self.fixed_size, self.fixed_T = multiple_of, fixed_size, fixed_T
+        self._check_size(height, width)
+        self.stem: nn.Module
+        self.stages: nn.ModuleList
+        self.head: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the class scores."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last stage's output, `[T, B, C', H', W']`."""
+        x = self.shown(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def forward_intermediates(self, x: Tensor) -> list[Tensor]:
+        """Return every stage's output, `[T, B, C', H', W']`, for heads that detect or segment."""
+        x, found = self.shown(x), []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return the class scores of the last stage's output."""
+        y: Tensor = self.head(features)
+        return y.mean(0) if self.readout == "mean" else y
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Return the stem's output in time: of a static image, computed once and shown T times."""
+        self._check(x)
+        y: Tensor = self.stem(x.unsqueeze(0) if x.ndim == 4 else x)
+        return y.expand(self.T, *y.shape[1:]) if x.ndim == 4 else y
+
+    def _check(self, x: Tensor) -> None:
+        name, (channels, height, width) = type(self).__name__, self.input_shape
+        if x.ndim not in (4, 5) or x.shape[-3] != channels or 0 in x.shape:
+            raise ValueError(
+                f"{name} takes images [B, {channels}, H, W] or [T, B, {channels}, H, W], with at least one "
+                f"step and sample, but was given shape {tuple(x.shape)}"
+            )
+        if x.ndim == 5 and self.fixed_T and len(x) != self.T:
+            raise ValueError(
+                f"{name} has weights of each of its T = {self.T} steps, but was given {len(x)} steps, shape "
+                f"{tuple(x.shape)}; build it with T={len(x)}"
+            )
+        if self.fixed_size and tuple(x.shape[-2:]) != (height, width):
+            raise ValueError(
+                f"{name} has weights of each of {height}x{width} pixels, but was given images of "
+                f"{x.shape[-2]}x{x.shape[-1]}; build it with image_size={tuple(x.shape[-2:])}"
+            )
+        self._check_size(*x.shape[-2:])
+
+    def _check_size(self, height: int, width: int) -> None:
+        n = self.multiple_of
+        if min(height, width) < 1 or height % n or width % n:
+            near = [max(n, round(side / n) * n) for side in (height, width)]
+            raise ValueError(
+                f"{type(self).__name__}: images of {height}x{width} pixels; its strides take multiples of "
+                f"{n}, as {near[0]}x{near[1]}: resize, crop or pad them"
+            )
+
+
+def begin(layer: nn.Module, norm: nn.Module, neuron: nn.Module | None) -> tuple[PerStep, list[nn.Module]]:
+    """Return a stem, and what the first stage begins with: a norm that sees time is none of the stem's."""
+    behind = [] if neuron is None else [neuron]
+    if getattr(norm, "sees_time", False):
+        return PerStep(layer), [norm, *behind]
+    return PerStep(layer, norm), behind
+
+
+class Head(nn.Module):
+    r"""The mean over positions, and a linear readout: $y_t = W\,\frac{1}{HW}\sum_{ij} s_{t,ij} + b$.
+
+    Arguments:
+        channels: of the features `[T, B, C, H, W]`.
+        num_classes: the number of scores.
+        dropout: the share of the mean's channels that training hides.
+    """
+
+    def __init__(self, channels: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.linear = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores, `[T, B, K]`, of features `[T, B, C, H, W]`."""
+        y: Tensor = self.linear(self.dropout(x.mean((-2, -1))))
+        return y

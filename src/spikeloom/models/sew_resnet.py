@@ -1,0 +1,169 @@
+"""SEW-ResNet, its baseline Spiking-ResNet, and the 7B nets for event cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, cast
+
+from torch import Tensor, nn
+
+from ..names import unknown
+from ..nn import Connect, PerStep, Residual, Unit, chain, unit
+from ..surrogate import ATan
+from .backbone import Backbone, Head, Size, begin
+from .parts import Norm, Readout, norms, units
+from .registry import Published, model
+
+DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_PAPER = "Fang et al., NeurIPS 2021, arXiv:2102.04159"
+_LOG = "log in the authors' repository, best epoch"
+
+
+def _imagenet(accuracy: float) -> Published:
+    return Published("imagenet", accuracy, 4, _LOG)
+
+
+@model("sew_resnet152", _imagenet(69.262), paper=_PAPER, depth=152)
+@model("sew_resnet101", _imagenet(68.764), paper=_PAPER, depth=101)
+@model("sew_resnet50", _imagenet(67.784), paper=_PAPER, depth=50)
+@model("sew_resnet34", _imagenet(67.042), paper=_PAPER, depth=34)
+@model("sew_resnet18", _imagenet(63.182), paper=_PAPER, depth=18)
+@model("spiking_resnet152", _imagenet(10.028), paper=_PAPER, depth=152, connect="none")
+@model("spiking_resnet101", _imagenet(31.794), paper=_PAPER, depth=101, connect="none")
+@model("spiking_resnet50", _imagenet(57.664), paper=_PAPER, depth=50, connect="none")
+@model("spiking_resnet34", _imagenet(61.858), paper=_PAPER, depth=34, connect="none")
+@model("spiking_resnet18", _imagenet(62.316), paper=_PAPER, depth=18, connect="none")
+class SEWResNet(Backbone):
+    r"""Residual network whose blocks and shortcuts both spike, and meet in an elementwise function g.
+
+    $$y = g(\mathrm{SN}(\mathrm{BN}(W_2\,\mathrm{SN}(\mathrm{BN}(W_1 x)))), S(x))$$
+
+    with $S$ the identity or $\mathrm{SN}(\mathrm{BN}(W_s x))$, and $g$ a connection of `sl.nn.Residual`
+    ("ADD" in the paper: then blocks give whole numbers). "none" is the paper's baseline, Spiking-ResNet:
+    membranes are added, and a neuron stands behind the sum.
+
+    Arguments:
+        num_classes: the number of scores.
+        in_channels, image_size, T, readout: as in `Backbone`.
+        depth: 18 or 34 (two 3x3 convolutions a block), 50, 101 or 152 (1x1, 3x3, 1x1 with four times the
+            channels).
+        blocks: blocks a stage, in place of the depth's.
+        width: channels of the first stage; each stage has twice its predecessor's.
+        connect: "ADD", "AND", "IAND", or "none".
+        stem: "imagenet", a 7x7 convolution of stride 2 and max pooling, or "cifar", a 3x3 of stride 1.
+        zero_init: the last norm of each block starts at 0, so that the block starts as its shortcut.
+        neuron, neuron_options: as in `sl.models.parts.units`; IF of threshold 1 in the paper.
+        norm: as in `sl.models.parts.norms`.
+
+    Raises:
+        ValueError: as in `Backbone`; no such depth, connection, stem, neuron or norm.
+    """
+
+    small: ClassVar[Mapping[str, Any]] = {"width": 4, "image_size": 32, "T": 2, "num_classes": 5}
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        image_size: Size = 224,
+        T: int = 4,
+        depth: int = 18,
+        blocks: tuple[int, ...] | None = None,
+        width: int = 64,
+        connect: Connect | Literal["none"] = "ADD",
+        stem: Literal["imagenet", "cifar"] = "imagenet",
+        zero_init: bool = False,
+        neuron: str | Unit = "IF",
+        neuron_options: Mapping[str, Any] | None = None,
+        norm: str = "BN",
+        readout: Readout = "mean",
+    ) -> None:
+        super().__init__(in_channels, image_size, T, neuron, readout)
+        if depth not in DEPTHS:
+            raise ValueError(f"SEWResNet: depth = {depth}; there are {', '.join(map(str, DEPTHS))}")
+        make, normed = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0)), norms(norm)
+        first, pool = stem_of(stem, in_channels, width)
+        self.stem, begun = begin(first, normed(width, T=self.T), unit(make))
+        self.stages = nn.ModuleList()
+        expansion, convolutions = (4, bottleneck) if depth >= 50 else (1, basic)
+        channels = width
+        for i, count in enumerate(blocks or DEPTHS[depth]):
+            layers: list[nn.Module] = [*begun, *pool] if i == 0 else []
+            for j in range(count):
+                inner, stride = width * 2**i, 2 if i > 0 and j == 0 else 1
+                branch = convolutions(channels, inner, stride)
+                block = _block(branch, channels, inner * expansion, stride, connect, make, normed, self.T)
+                layers.append(block)
+                channels = inner * expansion
+                if zero_init:
+                    _start_as_shortcut(block, connect)
+            self.stages.append(nn.Sequential(*layers))
+        self.head = Head(channels, num_classes)
+
+
+def stem_of(kind: str, in_channels: int, width: int) -> tuple[nn.Conv2d, list[nn.Module]]:
+    """Return a residual network's first convolution, and the pooling behind its neurons."""
+    if kind == "imagenet":
+        pool = PerStep(nn.MaxPool2d(3, 2, 1))
+        return nn.Conv2d(in_channels, width, 7, 2, 3, bias=False), [pool]
+    if kind == "cifar":
+        return nn.Conv2d(in_channels, width, 3, 1, 1, bias=False), []
+    raise unknown("stem", kind, ("imagenet", "cifar"))
+
+
+def basic(channels: int, inner: int, stride: int) -> list[nn.Conv2d]:
+    """Return the convolutions of a block of ResNet-18 and -34."""
+    return [
+        nn.Conv2d(channels, inner, 3, stride, 1, bias=False),
+        nn.Conv2d(inner, inner, 3, 1, 1, bias=False),
+    ]
+
+
+def bottleneck(channels: int, inner: int, stride: int) -> list[nn.Conv2d]:
+    """Return the convolutions of a block of ResNet-50, -101 and -152."""
+    return [
+        nn.Conv2d(channels, inner, 1, bias=False),
+        nn.Conv2d(inner, inner, 3, stride, 1, bias=False),
+        nn.Conv2d(inner, 4 * inner, 1, bias=False),
+    ]
+
+
+def _block(
+    branch: list[nn.Conv2d],
+    channels: int,
+    out: int,
+    stride: int,
+    connect: str,
+    make: Unit,
+    normed: Norm,
+    T: int,
+) -> nn.Module:
+    """Return a block; of the baseline, "none", the neuron stands behind the sum."""
+    after = connect == "none"
+    layers = []
+    for i, conv in enumerate(branch):
+        last = i == len(branch) - 1
+        layers.append(chain(conv, normed(conv.out_channels, T=T), None if after and last else unit(make)))
+    shortcut = None
+    if stride != 1 or channels != out:
+        conv = nn.Conv2d(channels, out, 1, stride, bias=False)
+        shortcut = chain(conv, normed(out, T=T), None if after else unit(make))
+    if after:
+        return nn.Sequential(Residual(nn.Sequential(*layers), shortcut), unit(make))
+    return Residual(nn.Sequential(*layers), shortcut, cast(Connect, connect))
+
+
+def _start_as_shortcut(block: nn.Module, connect: str) -> None:
+    """Let a block's last norm give 0 (for AND: 1, which fires), so that the block gives its shortcut."""
+    residual = next(part for part in block.modules() if isinstance(part, Residual))
+    last = [part for part in residual.branch.modules() if hasattr(part, "weight") and hasattr(part, "eps")][
+        -1
+    ]
+    nn.init.zeros_(cast(Tensor, last.weight))
+    nn.init.constant_(cast(Tensor, last.bias), 1.0 if connect == "AND" else 0.0)
