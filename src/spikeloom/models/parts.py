@@ -107,8 +107,8 @@ def norms(name: str) -> Norm:
     """Return what makes a network's norms.
 
     It is called with the number of channels and, by name, what a norm may ask for: `T`, the number of steps;
-    `v_threshold` of the neuron behind it; `alpha`, 1 / sqrt(2) where two norms are added; `tokens`, whether the
-    layout is `[T, B, N, C]` instead of `[T, B, C, H, W]`.
+    `v_threshold` of the neuron behind it; `alpha`, 1 / sqrt(2) where two norms are added; `tokens`, whether
+    the layout is `[T, B, N, C]` instead of `[T, B, C, H, W]`.
 
     Arguments:
         name: "BN" (torch's), or "tdBN".
