@@ -1,5 +1,6 @@
 """What stands between neurons."""
 
+from .attention import SpikingSelfAttention, attend
 from .connect import Connect, Residual
 from .encode import Encode
 from .feed_forward import FeedForward
@@ -26,10 +27,12 @@ __all__ = [
     "PerToken",
     "Recurrent",
     "Residual",
+    "SpikingSelfAttention",
     "ThresholdDependentBatchNorm1d",
     "ThresholdDependentBatchNorm2d",
     "ThresholdDependentBatchNorm3d",
     "Unit",
+    "attend",
     "chain",
     "fold",
     "to_map",
