@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from ..nn import PerStep
+from ..nn import PerStep, SharedDropout
 from .parts import Readout, read
 
 Size = int | tuple[int, int]
@@ -41,6 +41,8 @@ class Backbone(nn.Module):
     """
 
     small: ClassVar[Mapping[str, Any]] = {}  # arguments of a network that is small enough to try
+    # from a reference checkpoint's names to its own; see `load_reference`
+    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(
         self,
@@ -143,12 +145,12 @@ class Head(nn.Module):
     Arguments:
         channels: of the features `[T, B, C, H, W]`.
         num_classes: the number of scores.
-        dropout: the share of the mean's channels that training hides.
+        dropout: the share of the mean's channels that training hides, the same at all steps.
     """
 
     def __init__(self, channels: int, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = SharedDropout(dropout) if dropout else nn.Identity()
         self.linear = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -66,6 +66,23 @@ class SEWResNet(Backbone):
     """
 
     small: ClassVar[Mapping[str, Any]] = {"width": 4, "image_size": 32, "T": 2, "num_classes": 5}
+    # of fangwei123456/Spike-Element-Wise-ResNet, both networks
+    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"^conv1\.", "stem.0."),
+        (r"^bn1\.", "stem.1."),
+        (r"^fc\.", "head.linear."),
+        (r"^layer1\.", "stages.0.1."),
+        (r"^layer2\.", "stages.1."),
+        (r"^layer3\.", "stages.2."),
+        (r"^layer4\.", "stages.3."),
+        (r"\.downsample\.0\.module\.", ".downsample.module."),  # in SEW-ResNet a neuron is behind it
+        (r"\.downsample\.module\.", ".shortcut.module."),
+        (r"\.conv1\.module\.", ".branch.0.module."),
+        (r"\.conv2\.module\.", ".branch.1.module."),
+        (r"\.conv3\.module\.", ".branch.2.module."),
+        (r"\.module\.0\.", ".0.0."),
+        (r"\.module\.1\.", ".1.norm."),
+    )
 
     def __init__(
         self,
@@ -94,7 +111,7 @@ class SEWResNet(Backbone):
         expansion, convolutions = (4, bottleneck) if depth >= 50 else (1, basic)
         channels = width
         for i, count in enumerate(blocks or DEPTHS[depth]):
-            layers: list[nn.Module] = [*begun, *pool] if i == 0 else []
+            layers: list[nn.Module] = []
             for j in range(count):
                 inner, stride = width * 2**i, 2 if i > 0 and j == 0 else 1
                 branch = convolutions(channels, inner, stride)
@@ -103,8 +120,21 @@ class SEWResNet(Backbone):
                 channels = inner * expansion
                 if zero_init:
                     _start_as_shortcut(block, connect)
-            self.stages.append(nn.Sequential(*layers))
+            stage = nn.Sequential(*layers)
+            self.stages.append(nn.Sequential(nn.Sequential(*begun, *pool), stage) if i == 0 else stage)
         self.head = Head(channels, num_classes)
+
+
+class _FiredResidual(Residual):
+    """Membranes that are added, and the neuron behind their sum."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module | None, neuron: nn.Module) -> None:
+        super().__init__(branch, shortcut)
+        self.neuron = neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.neuron(super().forward(x))
+        return y
 
 
 def stem_of(kind: str, in_channels: int, width: int) -> tuple[nn.Conv2d, list[nn.Module]]:
@@ -155,7 +185,7 @@ def _block(
         conv = nn.Conv2d(channels, out, 1, stride, bias=False)
         shortcut = chain(conv, normed(out, T=T), None if after else unit(make))
     if after:
-        return nn.Sequential(Residual(nn.Sequential(*layers), shortcut), unit(make))
+        return _FiredResidual(nn.Sequential(*layers), shortcut, unit(make))
     return Residual(nn.Sequential(*layers), shortcut, cast(Connect, connect))
 
 
