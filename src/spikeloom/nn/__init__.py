@@ -2,9 +2,11 @@
 
 from .attention import SpikingSelfAttention, attend
 from .connect import Connect, Residual
+from .dropout import SharedDropout
 from .encode import Encode
 from .feed_forward import FeedForward
 from .fold import fold
+from .mixers import ChannelMixer, SpikingPatchEncoding, TokenMixer
 from .norm_neuron import NormNeuron
 from .norms import (
     ThresholdDependentBatchNorm1d,
@@ -13,11 +15,17 @@ from .norms import (
 )
 from .per_step import PerStep
 from .per_token import PerToken
+from .qk_attention import QKChannelAttention, QKTokenAttention
 from .recurrent import Recurrent
+from .speds import SPEDS
 from .tokens import OnTokens, to_map, to_tokens
 from .unit import Unit, chain, unit
+from .voting import Voting
 
 __all__ = [
+    "SPEDS",
+    "BatchNormThroughTime",
+    "ChannelMixer",
     "Connect",
     "Encode",
     "FeedForward",
@@ -25,13 +33,19 @@ __all__ = [
     "OnTokens",
     "PerStep",
     "PerToken",
+    "QKChannelAttention",
+    "QKTokenAttention",
     "Recurrent",
     "Residual",
+    "SharedDropout",
+    "SpikingPatchEncoding",
     "SpikingSelfAttention",
     "ThresholdDependentBatchNorm1d",
     "ThresholdDependentBatchNorm2d",
     "ThresholdDependentBatchNorm3d",
+    "TokenMixer",
     "Unit",
+    "Voting",
     "attend",
     "chain",
     "fold",
