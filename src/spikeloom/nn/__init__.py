@@ -13,6 +13,7 @@ from .norms import (
     ThresholdDependentBatchNorm2d,
     ThresholdDependentBatchNorm3d,
 )
+from .patches import RelativePositionEmbedding, SpikingPatchSplitting, SpikingTokenizer
 from .per_step import PerStep
 from .per_token import PerToken
 from .qk_attention import QKChannelAttention, QKTokenAttention
@@ -36,10 +37,13 @@ __all__ = [
     "QKChannelAttention",
     "QKTokenAttention",
     "Recurrent",
+    "RelativePositionEmbedding",
     "Residual",
     "SharedDropout",
     "SpikingPatchEncoding",
+    "SpikingPatchSplitting",
     "SpikingSelfAttention",
+    "SpikingTokenizer",
     "ThresholdDependentBatchNorm1d",
     "ThresholdDependentBatchNorm2d",
     "ThresholdDependentBatchNorm3d",
