@@ -18,7 +18,9 @@ from .per_step import PerStep
 from .per_token import PerToken
 from .qk_attention import QKChannelAttention, QKTokenAttention
 from .recurrent import Recurrent
+from .rep_conv import RepConv, SeparableConv2d, merge
 from .speds import SPEDS
+from .spike_driven_attention import SpikeDrivenAttention, erode
 from .tokens import OnTokens, to_map, to_tokens
 from .unit import Unit, chain, unit
 from .voting import Voting
@@ -38,8 +40,11 @@ __all__ = [
     "QKTokenAttention",
     "Recurrent",
     "RelativePositionEmbedding",
+    "RepConv",
     "Residual",
+    "SeparableConv2d",
     "SharedDropout",
+    "SpikeDrivenAttention",
     "SpikingPatchEncoding",
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
@@ -52,7 +57,9 @@ __all__ = [
     "Voting",
     "attend",
     "chain",
+    "erode",
     "fold",
+    "merge",
     "to_map",
     "to_tokens",
     "unit",
