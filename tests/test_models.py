@@ -100,7 +100,8 @@ def test_every_parameter_learns(name: str) -> None:
     for parameter in net.parameters():
         if parameter.ndim == 1 and not parameter.any():
             nn.init.normal_(parameter, 0.0, 0.5)
-    net(in_time(net, 4)).square().sum().backward()
+    scores = net(in_time(net, 4))
+    (scores * torch.randn_like(scores)).sum().backward()  # not their square: rates may all be 0
     without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without
     # a bias before a batch norm has a gradient of nothing but rounding
@@ -145,10 +146,15 @@ def test_any_neuron(name: str, neuron: Any) -> None:
         assert found == {"Sigmoid(alpha=3.0)"}
 
 
-@pytest.mark.parametrize("norm", ["tdBN"])
+@pytest.mark.parametrize("norm", ["tdBN", "TEBN", "BNTT"])
 def test_any_norm(name: str, norm: str) -> None:
     net = small(name, norm=norm)
-    assert net(in_time(net, 2)).isfinite().all()
+    x = in_time(net, 2)
+    assert net(x).isfinite().all()
+    if norm != "tdBN":  # it has weights of each step
+        assert net.fixed_T
+        with pytest.raises(ValueError, match=r"build it with T="):
+            net(torch.cat([x, x]))
 
 
 def test_saved_and_loaded(name: str, tmp_path: Path) -> None:
@@ -173,7 +179,7 @@ def test_bad_input(name: str) -> None:
     with pytest.raises(ValueError, match="takes images"):
         net(x[:, :, :0])
     with pytest.raises(ValueError, match="takes images"):
-        net(x.flatten(-2))
+        net(x.flatten(-3))
     if net.multiple_of > 1 or net.fixed_size:
         with pytest.raises(ValueError, match=r"its strides take multiples of|weights of each of"):
             net(x[..., :-1])

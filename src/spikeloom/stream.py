@@ -250,8 +250,9 @@ def _path(name: str) -> str:
 
 def uses_batch(module: nn.Module) -> bool:
     """Return whether a module is a norm that takes its statistics from the batch that it sees."""
-    norms = nn.modules.batchnorm._BatchNorm
-    return isinstance(module, norms) and (module.training or module.running_mean is None)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return module.training or module.running_mean is None
+    return bool(getattr(module, "uses_batch", False))  # a norm of this library's own
 
 
 def _announce_differences(names: dict[nn.Module, str]) -> None:

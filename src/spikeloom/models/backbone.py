@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from .. import stream
 from ..nn import PerStep, SharedDropout
+from ..nn.temporal_norms import StepNorm
 from .parts import Readout, read
 
 Size = int | tuple[int, int]
@@ -31,7 +33,8 @@ class Backbone(nn.Module):
         readout: "mean" over time, or "none": the scores of each step.
         multiple_of: what height and width must be multiples of.
         fixed_size: whether weights depend on height and width.
-        fixed_T: whether weights depend on T, so that an input in time has T steps.
+        fixed_T: whether weights depend on T, so that an input in time has T steps; so it is, too, with norms
+            that have weights of each step ("TEBN", "BNTT").
 
     Input `[B, C, H, W]`, shown for T steps, or `[T, B, C, H, W]`; output `[B, num_classes]`, or
     `[T, B, num_classes]` with readout "none".
@@ -66,11 +69,17 @@ class Backbone(nn.Module):
         self.readout = read(readout)
         self.T = 1 if neuron == "ReLU" and not fixed_T else T
         self.input_shape = (in_channels, int(height), int(width))
-        self.multiple_of, self.fixed_size, self.fixed_T = multiple_of, fixed_size, fixed_T
+        self.multiple_of, self.fixed_size = multiple_of, fixed_size
+        self._fixed_T, self._once = fixed_T, self.T < T
         self._check_size(height, width)
         self.stem: nn.Module
         self.stages: nn.ModuleList
         self.head: nn.Module
+
+    @property
+    def fixed_T(self) -> bool:  # noqa: N802 - T is the field's name
+        """Whether weights belong to steps, so that an input in time has T steps."""
+        return self._fixed_T or any(isinstance(module, StepNorm) for module in self.modules())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores."""
@@ -109,17 +118,24 @@ class Backbone(nn.Module):
                 f"{name} takes images [B, {channels}, H, W] or [T, B, {channels}, H, W], with at least one "
                 f"step and sample, but was given shape {tuple(x.shape)}"
             )
-        if x.ndim == 5 and self.fixed_T and len(x) != self.T:
-            raise ValueError(
-                f"{name} has weights of each of its T = {self.T} steps, but was given {len(x)} steps, shape "
-                f"{tuple(x.shape)}; build it with T={len(x)}"
-            )
+        if x.ndim == 5 and len(x) != self.T:
+            self._check_steps(len(x))
         if self.fixed_size and tuple(x.shape[-2:]) != (height, width):
             raise ValueError(
                 f"{name} has weights of each of {height}x{width} pixels, but was given images of "
                 f"{x.shape[-2]}x{x.shape[-1]}; build it with image_size={tuple(x.shape[-2:])}"
             )
         self._check_size(*x.shape[-2:])
+
+    def _check_steps(self, steps: int) -> None:
+        # in a stream, norms know how far it has come
+        if self._fixed_T or (stream.current() is None and self.fixed_T):
+            what = (
+                f"{type(self).__name__} has weights of each of its T = {self.T} steps, but was given {steps}"
+            )
+            if self._once:
+                raise ValueError(f"{what}: ReLUs see a single step; give it norm='BN', or neurons that spike")
+            raise ValueError(f"{what} steps; build it with T={steps}")
 
     def _check_size(self, height: int, width: int) -> None:
         n = self.multiple_of

@@ -13,7 +13,15 @@ from torch.nn import functional
 from .. import neurons
 from .. import surrogate as surrogates
 from ..names import unknown
-from ..nn import Recurrent, ThresholdDependentBatchNorm1d, ThresholdDependentBatchNorm2d, Unit
+from ..nn import (
+    BatchNormThroughTime,
+    Recurrent,
+    TemporalEffectiveBatchNorm,
+    ThresholdDependentBatchNorm1d,
+    ThresholdDependentBatchNorm2d,
+    TimeDependentBatchNorm,
+    Unit,
+)
 from ..nn.unit import takes
 
 Norm = Callable[..., nn.Module]
@@ -111,7 +119,8 @@ def norms(name: str) -> Norm:
     the layout is `[T, B, N, C]` instead of `[T, B, C, H, W]`.
 
     Arguments:
-        name: "BN" (torch's), or "tdBN".
+        name: "BN" (torch's); "tdBN", to the scale of the threshold; or, with weights of each step, "TEBN",
+            "BNTT" and "timeBN" (a whole batch norm a step).
 
     Raises:
         UnknownName: no such norm.
@@ -140,4 +149,19 @@ def _tdbn(
     return kind(channels, v_threshold=v_threshold, alpha=alpha)
 
 
-_NORMS: dict[str, Norm] = {"BN": _bn, "tdBN": _tdbn}
+def _of_steps(kind: Norm) -> Norm:
+    """Return what makes a norm with weights of each of T steps."""
+
+    def make(channels: int, *, T: int, tokens: bool = False, **_: Any) -> nn.Module:
+        return kind(channels, T, channel_axis=-1 if tokens else 2)
+
+    return make
+
+
+_NORMS: dict[str, Norm] = {
+    "BN": _bn,
+    "tdBN": _tdbn,
+    "TEBN": _of_steps(TemporalEffectiveBatchNorm),
+    "BNTT": _of_steps(BatchNormThroughTime),
+    "timeBN": _of_steps(TimeDependentBatchNorm),
+}

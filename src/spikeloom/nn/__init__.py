@@ -21,6 +21,7 @@ from .recurrent import Recurrent
 from .rep_conv import RepConv, SeparableConv2d, merge
 from .speds import SPEDS
 from .spike_driven_attention import SpikeDrivenAttention, erode
+from .temporal_norms import BatchNormThroughTime, TemporalEffectiveBatchNorm, TimeDependentBatchNorm
 from .tokens import OnTokens, to_map, to_tokens
 from .unit import Unit, chain, unit
 from .voting import Voting
@@ -49,9 +50,11 @@ __all__ = [
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "SpikingTokenizer",
+    "TemporalEffectiveBatchNorm",
     "ThresholdDependentBatchNorm1d",
     "ThresholdDependentBatchNorm2d",
     "ThresholdDependentBatchNorm3d",
+    "TimeDependentBatchNorm",
     "TokenMixer",
     "Unit",
     "Voting",

@@ -17,6 +17,7 @@ from .norm_neuron import NormNeuron, has_hooks
 from .norms import BatchNorm, affine, is_known
 from .per_step import PerStep
 from .per_token import PerToken
+from .temporal_norms import StepNorm
 
 # each with the norm over its output's channels
 _LAYERS: dict[type[nn.Module], type[BatchNorm]] = {
@@ -68,7 +69,12 @@ def fold(net: nn.Module) -> nn.Module:
     uncertain = (
         "what comes before it is certain within nn.Sequential and sl.PerStep alone, not in a forward's code"
     )
-    left = {name: uncertain for name, module in net.named_modules() if isinstance(module, BatchNorm)}
+    of_steps = "it has weights of each step, but a layer has the same at all steps"
+    left = {
+        name: of_steps if isinstance(module, StepNorm) else uncertain
+        for name, module in net.named_modules()
+        if isinstance(module, (BatchNorm, StepNorm))
+    }
     for chain in _chains(net, ""):
         before: _Link | None = None
         for link in chain:
