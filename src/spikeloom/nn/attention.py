@@ -65,7 +65,7 @@ class SpikingSelfAttention(nn.Module):
     for it in Q, K and V; a membrane out, $y = \mathrm{BN}(W_o Y + b)$.
 
     Q, K and V are the thirds of one linear layer with one norm, which is a channel's, as three would be; a
-    neuron whose parameters are a layer's (PLIF) shares them among the three.
+    neuron whose parameters are a layer's (PLIF) shares them among the three, unless `separate`.
 
     Arguments:
         dim: channels C of a token.
@@ -75,6 +75,7 @@ class SpikingSelfAttention(nn.Module):
         qkv_bias: whether W has a bias (redundant before the norm, but published nets have it).
         bias: whether W_o has one.
         attention_threshold: `v_threshold` of the neuron of Y, where it has one.
+        separate: whether Q, K and V have a neuron each, with parameters of its own.
         neuron: what makes a neuron.
         norm: what makes a batch norm of so many channels, over tokens.
 
@@ -95,6 +96,7 @@ class SpikingSelfAttention(nn.Module):
         qkv_bias: bool = False,
         bias: bool = True,
         attention_threshold: float = 0.5,
+        separate: bool = False,
         neuron: Unit = LIF,
         norm: Callable[[int], nn.Module] = nn.BatchNorm1d,
     ) -> None:
@@ -108,13 +110,16 @@ class SpikingSelfAttention(nn.Module):
             return unit(neuron, channel_axis=-1, **wanted)
 
         self.begin = own() if order == "pre" else nn.Identity()
-        self.qkv = chain(nn.Linear(dim, 3 * dim, qkv_bias), norm(3 * dim), own())
+        together = None if separate else own()
+        self.qkv = chain(nn.Linear(dim, 3 * dim, qkv_bias), norm(3 * dim), together)
+        self.each = nn.ModuleList(own() if separate else nn.Identity() for _ in range(3))
         self.attention = own(v_threshold=attention_threshold)
         self.out = chain(nn.Linear(dim, dim, bias), norm(dim), own() if order == "post" else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[T, B, N, C]` for x, `[T, B, N, C]`."""
-        q, k, v = self.qkv(self.begin(x)).chunk(3, -1)
+        thirds = self.qkv(self.begin(x)).chunk(3, -1)
+        q, k, v = (fire(third) for fire, third in zip(self.each, thirds, strict=True))
         y: Tensor = self.out(self.attention(attend(q, k, v, self.heads, self.scale)))
         return y
 
