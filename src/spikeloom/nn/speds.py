@@ -86,5 +86,5 @@ def patch(
     conv = nn.Conv2d(channels, out, 3, 1, 1, bias=False)
     if not pool:
         return chain(conv, norm(out), neuron)
-    behind = [PerStep(nn.MaxPool2d(3, 2, 1)), *([] if neuron is None else [neuron])]
-    return nn.Sequential(*chain(conv, norm(out)), *behind)
+    pooling = PerStep(nn.MaxPool2d(3, 2, 1))
+    return nn.Sequential(*chain(conv, norm(out)), pooling, *([] if neuron is None else [neuron]))
