@@ -6,6 +6,7 @@ from .backbone import Backbone
 from .card import ModelCard, Operations
 from .hub import hub_mixin
 from .pretrained import from_pretrained, save_pretrained
+from .reference import load_reference
 from .registry import (
     Entry,
     Origin,
@@ -33,6 +34,7 @@ __all__ = [
     "from_pretrained",
     "hub_mixin",
     "list_models",
+    "load_reference",
     "model",
     "origin",
     "save_pretrained",

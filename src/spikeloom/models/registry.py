@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -129,17 +130,28 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_known(), pattern))
 
 
-def create_model(name: str, **overrides: Any) -> nn.Module:
+def create_model(name: str, *, pretrained: Path | str | None = None, **overrides: Any) -> nn.Module:
     """Build the network of that name; it remembers its name and arguments, so that it can be saved with them.
+
+        sl.create_model("sew_resnet18", num_classes=10, T=6)
+        sl.create_model("sew_resnet18", pretrained="sew18.safetensors", T=6)
 
     Arguments:
         name: one of `list_models()`.
+        pretrained: where its weights are: a folder that `save_pretrained` wrote, whose arguments are then the
+            defaults; a `.safetensors` file, under its own names or the reference's; or a repository on the
+            hub. None for new weights.
         overrides: arguments of its class, in place of the defaults.
 
     Raises:
         UnknownName: no such model, or no such argument; the message gives the nearest.
+        PretrainedError: weights that are not there, or that do not fit.
     """
     entry = find_model(name)
+    if pretrained is not None:
+        from .reference import pretrained_model  # which builds networks by this function
+
+        return pretrained_model(name, pretrained, overrides)
     arguments = entry.arguments
     for argument in overrides:
         if argument not in arguments:
