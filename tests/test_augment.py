@@ -203,6 +203,7 @@ def test_the_smallest_alpha_is_a_number_all_the_same() -> None:
 
 EVERYTHING: list[dict[str, Any]] = [
     {"shift": 2}, {"flip": True}, {"mixup": 0.5}, {"cutmix": 0.5}, {"shift": 1, "flip": True, "mixup": 1.0},
+    {"mixup": 0.5, "cutmix": 0.5},
 ]  # fmt: skip
 
 
@@ -228,6 +229,24 @@ def test_dtype_and_the_given_batch_stay(values: dict[str, Any], dtype: torch.dty
     out, _ = made(x, y, 0, **values)
     assert out.dtype == dtype
     assert torch.equal(x, kept)
+
+
+def test_with_both_each_batch_is_mixed_one_way() -> None:
+    x, y = batch(B, 1, H, W)
+    ways = set()
+    for seed in range(24):
+        out, shares = made(x, y, 0, seed, mixup=0.8, cutmix=1.0)
+        torch.testing.assert_close(shares.sum(1), torch.ones(B))
+        ways.add("cutmix" if torch.isin(out, x).all() else "mixup")  # a patch has pixels that there were
+    assert ways == {"mixup", "cutmix"}
+
+
+def test_a_share_of_the_batches_in_the_first_epochs() -> None:
+    x, y = batch(B, 1, H, W)
+    config = Config(mixup=0.5, mix_share=0.6, mix_epochs=3)
+    mixed = [augmented(x, y, 0, K, config, drawn(seed), 2)[1].ndim == 2 for seed in range(500)]
+    assert 0.52 < sum(mixed) / 500 < 0.68
+    assert all(augmented(x, y, 0, K, config, drawn(seed), 3)[1] is y for seed in range(20))
 
 
 def test_nothing_asked_for_is_nothing_done() -> None:

@@ -21,7 +21,7 @@ from spikeloom.training.recipes import read_yaml, to_yaml
 
 ONE = ("T", "epochs", "accumulate", "devices", "evaluate_every", "keep_last")
 WHOLE: dict[str, int] = dict.fromkeys(ONE, 1) | {
-    "patience": 1, "checkpoint_steps": 1, "watch": 1, "step_epochs": 1, "shift": 0, "workers": 0, "seed": 0,
+    "patience": 1, "checkpoint_steps": 1, "watch": 1, "step_epochs": 1, "mix_epochs": 1, "shift": 0, "workers": 0, "seed": 0,
     "batch_size": 2,
 }  # fmt: skip
 POSITIVE = ("clip_norm", "temperature")
@@ -30,13 +30,13 @@ NOT_NEGATIVE = (
     "rate_lower", "rate_upper", "distill",
 )  # fmt: skip
 SHARES = ("label_smoothing", "validation", "ema", "momentum")
-FACTORS = ("layer_decay", "step_factor")
+FACTORS = ("layer_decay", "step_factor", "mix_share")
 CHOICES = (
     "device", "strategy", "precision", "loss", "readout", "optimizer", "schedule", "select", "frames"
 )  # fmt: skip
 TEXTS = ("teacher", "learning", "data", "model")
 TABLES = ("loss_options", "teacher_features", "learning_options", "data_options", "model_options")
-OPTIONAL = ("clip_norm", "patience", "checkpoint_steps")
+OPTIONAL = ("clip_norm", "patience", "checkpoint_steps", "mix_epochs")
 FIELDS = {field.name for field in dataclasses.fields(Recipe)}
 
 
@@ -107,7 +107,6 @@ def test_edges_are_accepted() -> None:
         ({"learning": "sltt", "sparsity": 0.1}, "sparsity .*bptt"),
         ({"learning": "e-prop", "rate_penalty": 0.1}, "rate_penalty .*bptt"),
         ({"learning": "ottt", "teacher": "runs/a"}, "teacher .*bptt"),
-        ({"mixup": 0.2, "cutmix": 1.0}, "mixup and cutmix.*set the other to 0"),
         ({"ema": 0.9, "strategy": "fsdp", "devices": 2}, "ema .*ddp"),
         ({"rate_penalty": 1.0, "rate_lower": 0.5}, "rate_lower = 0.5 is above rate_upper = 0.2"),
         ({"teacher_features": {"a": "b"}}, "teacher_features .*teacher"),
@@ -219,7 +218,7 @@ FULL: dict[str, Any] = {
     "optimizer": "sgd", "lr": 1e-5, "weight_decay": 0.0, "momentum": 0.5, "layer_decay": 0.75,
     "schedule": "step", "warmup_epochs": 1.5, "lr_end": 1e-7, "step_epochs": 2, "step_factor": 0.5,
     "clip_norm": 1.0, "ema": 0.0,
-    "shift": 2, "flip": True, "mixup": 0.2, "cutmix": 0.0, "learning": "bptt",
+    "shift": 2, "flip": True, "mixup": 0.2, "cutmix": 0.5, "mix_share": 0.5, "mix_epochs": 2, "learning": "bptt",
     "learning_options": {"a": None}, "validation": 0.1, "select": "best", "patience": 4,
     "evaluate_every": 2, "checkpoint_steps": 9,
     "keep_last": 3, "workers": 1, "watch": 2, "trackers": ("tensorboard", "wandb"), "data": "digits",

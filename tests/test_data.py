@@ -115,7 +115,7 @@ def test_each_data_set_says_what_it_is() -> None:
             "wikitext-2",
         ),
         *("cifar10-dvs", "n-caltech101", "n-cars", "gen1", "1mpx", "dsec", "ddd17", "shd", "ssc"),
-        *("es-imagenet", "ucf101"),
+        *("es-imagenet", "ucf101", "imagenet", "cifar100"),
     }
     assert set(list_data()) == wanted
     for name, (info, cls) in known().items():
@@ -426,6 +426,24 @@ def test_python_version_of_cifar10(own_cache: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SPIKELOOM_DATA", str(own_cache / "bin"))
     with pytest.raises(DataError, match="no whole number of records"):
         load("cifar10", partial=True)
+
+
+def test_cifar100(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    folder = own_cache / "data" / "cifar100" / "cifar-100-binary"
+    folder.mkdir(parents=True)
+    names = [f"thing_{i}" for i in range(100)]
+    (folder / "fine_label_names.txt").write_text("\n".join(names) + "\n")
+    pixels, fine = rng.integers(0, 256, (5, 3072), np.uint8), np.array([99, 0, 7, 7, 42], np.uint8)
+    records = np.concatenate([fine[:, None] // 5, fine[:, None], pixels], 1)
+    for split, some in (("train", records[:3]), ("test", records[3:])):
+        (folder / f"{split}.bin").write_bytes(some.tobytes())
+    monkeypatch.setenv("SPIKELOOM_DATA", str(own_cache / "data"))
+    train, test = (load("cifar100", split, partial=True) for split in ("train", "test"))
+    assert train.classes == test.classes == tuple(names)
+    assert [train[i][1] for i in range(3)] == [99, 0, 7]
+    assert [test[i][1] for i in range(2)] == [7, 42]
+    assert torch.equal(test[1][0], torch.from_numpy(pixels[4].reshape(3, 32, 32)))
 
 
 def test_wave_that_is_none_is_refused(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

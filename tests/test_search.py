@@ -139,7 +139,7 @@ def test_what_cannot_be_searched_is_refused(space: Any, said: str, tmp_path: Pat
 
 
 def test_a_value_that_only_some_combinations_allow_is_kept(tmp_path: Path) -> None:
-    space = {"mixup": {"choice": [0.0, 0.2]}, "cutmix": {"choice": [0.0, 1.0]}}  # not both above 0
+    space = {"loss": {"choice": ["tet", "count-mse"]}, "label_smoothing": {"choice": [0.0, 0.1]}}
     create_search(tmp_path, "digits", BASE, space)
 
 
@@ -270,14 +270,15 @@ def test_trials_that_fail_are_kept_with_their_cause(tmp_path: Path) -> None:
 
 
 def test_impossible_combinations_fail_and_the_search_goes_on(tmp_path: Path) -> None:
-    space = {"mixup": {"choice": [0.0, 0.2]}, "cutmix": {"choice": [0.0, 1.0]}, "T": {"int": [1, 9]}}
+    loss, smooth = {"choice": ["cross-entropy", "count-mse"]}, {"choice": [0.0, 0.1]}
+    space = {"loss": loss, "label_smoothing": smooth, "T": {"int": [1, 9]}}
     base = replace(BASE, epochs=1)
     create_search(tmp_path, "digits", base, space, trials=10)
     found = search(tmp_path, Here(), trainer=climb, say=str)
-    both = [row for row in found if row.values["mixup"] and row.values["cutmix"]]
+    both = [row for row in found if row.values["loss"] == "count-mse" and row.values["label_smoothing"]]
     assert 0 < len(both) < 10
     assert [row for row in found if row.state == "failed"] == both
-    assert all("mixup and cutmix are both on" in row.cause for row in both)
+    assert all("label_smoothing = 0.1 is not for loss" in row.cause for row in both)
 
 
 def hopeless(run: RunFolder, resume: bool, on_epoch: OnEpoch) -> None:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from .base import Images
-from .samples import Stored
+from .samples import Samples, Stored
+
+
+def labels_of(samples: Samples) -> Tensor:
+    """Return the labels of samples, `[N]`, without reading these where the data set knows them."""
+    if isinstance(samples, InMemory):
+        return samples.images.labels
+    labels = getattr(samples, "labels", None)
+    if isinstance(labels, Tensor):
+        return labels
+    return torch.tensor([samples[index][1] for index in range(len(samples))])
 
 
 class InMemory(Stored):

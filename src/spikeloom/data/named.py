@@ -62,13 +62,14 @@ def load_data(name: str) -> Dataset:
     """
     parts: dict[str, Images] = {}
     info, cls = find_set(name)
+    classes = info.classes
     if not issubclass(cls, InMemory):
         raise DataError(f"{name}: its samples ({info.kind}) are no images in memory; sl.data.load reads them")
     for split in ("train", "test"):
         data = open_set(name, split, Files(info), {})
         assert isinstance(data, InMemory)
-        parts[split] = data.images
-    return Dataset(name, parts["train"], parts["test"], info.classes, white=cls.white)
+        parts[split], classes = data.images, data.classes
+    return Dataset(name, parts["train"], parts["test"], classes, white=cls.white)
 
 
 def list_data() -> list[str]:

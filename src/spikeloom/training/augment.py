@@ -10,7 +10,13 @@ from .config import Config
 
 
 def augmented(
-    x: Tensor, y: Tensor, axis: int, classes: int, config: Config, generator: torch.Generator
+    x: Tensor,
+    y: Tensor,
+    axis: int,
+    classes: int,
+    config: Config,
+    generator: torch.Generator,
+    epoch: int = 0,
 ) -> tuple[Tensor, Tensor]:
     r"""Return a batch and its labels, augmented; labels become shares of classes if samples are mixed.
 
@@ -26,6 +32,7 @@ def augmented(
         classes: how many there are, K.
         config: what is asked for.
         generator: what is drawn from, on the CPU.
+        epoch: how many passes went before.
 
     Returns:
         x of the same shape, and y, `[B]` or `[B, K]`.
@@ -46,11 +53,17 @@ def augmented(
         some = torch.rand(x.shape[axis], generator=generator) < 0.5
         shape = [-1 if i == axis else 1 for i in range(x.ndim)]
         x = torch.where(some.to(x.device).view(shape), x.flip(-1), x)
-    if not (config.mixup or config.cutmix):
+    past = config.mix_epochs is not None and epoch >= config.mix_epochs
+    if past or not (config.mixup or config.cutmix):
         return x, y
-    share = _beta(config.mixup or config.cutmix, generator)
+    if config.mix_share < 1 and torch.rand((), generator=generator) >= config.mix_share:
+        return x, y
+    mixup = bool(config.mixup)
+    if config.mixup and config.cutmix:
+        mixup = bool(torch.rand((), generator=generator) < 0.5)
+    share = _beta(config.mixup if mixup else config.cutmix, generator)
     other = torch.randperm(x.shape[axis], generator=generator).to(x.device)
-    if config.mixup:
+    if mixup:
         x = x.lerp(x.index_select(axis, other), 1 - share)
     else:
         x, share = _patched(x, x.index_select(axis, other), share, generator)

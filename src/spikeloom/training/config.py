@@ -24,7 +24,7 @@ def _least(n: int) -> _Check:
 
 _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("epochs", "accumulate", "devices", "evaluate_every", "keep_last", "T"), _least(1)),
-    **dict.fromkeys(("patience", "checkpoint_steps", "watch", "step_epochs"), _least(1)),
+    **dict.fromkeys(("patience", "checkpoint_steps", "watch", "step_epochs", "mix_epochs"), _least(1)),
     **dict.fromkeys(("shift", "workers"), _least(0)),
     "seed": ("a whole number >= 0 and < 2**63", lambda v: 0 <= v < 2**63),
     "batch_size": _least(2),
@@ -32,7 +32,9 @@ _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "mixup", "cutmix", "lr_end"), _NOT_NEGATIVE),
     **dict.fromkeys(("sparsity", "rate_penalty", "rate_lower", "rate_upper", "distill"), _NOT_NEGATIVE),
     **dict.fromkeys(("label_smoothing", "validation", "ema", "momentum"), _SHARE),
-    **dict.fromkeys(("layer_decay", "step_factor"), ("a number in (0, 1]", lambda v: 0 < v <= 1)),
+    **dict.fromkeys(
+        ("layer_decay", "step_factor", "mix_share"), ("a number in (0, 1]", lambda v: 0 < v <= 1)
+    ),
 }
 _UNSMOOTHED = ("count-mse", "rate-mse")
 
@@ -79,7 +81,10 @@ class Config:
         shift: augmentation: each sample is moved by up to so many pixels in x and y.
         flip: augmentation: half of the samples are mirrored, left to right.
         mixup: augmentation: alpha of Beta(alpha, alpha), the shares of two samples in their sum; 0 for none.
-        cutmix: augmentation: likewise, of the area of a patch that is another sample's.
+        cutmix: augmentation: likewise, of the area of a patch that is another sample's; with mixup, too, each
+            batch has one of them.
+        mix_share: share of the batches that are mixed so.
+        mix_epochs: epochs, from the first, in which batches are mixed; none: in all.
         learning: the rule by which gradients are found, "bptt" or another; see docs/learning.md.
         learning_options: its arguments.
         validation: share of the training set that is held out, for choosing; the test set is for the end.
@@ -130,6 +135,8 @@ class Config:
     flip: bool = False
     mixup: float = 0.0
     cutmix: float = 0.0
+    mix_share: float = 1.0
+    mix_epochs: int | None = None
     learning: str = "bptt"
     learning_options: dict[str, Any] = field(default_factory=dict)
     validation: float = 0.0
@@ -175,8 +182,6 @@ class Config:
                 f"recipe: {more[0]} is a term of a whole sequence's loss, which learning = {self.learning!r} "
                 "does not see; leave it out, or learn by bptt"
             )
-        if self.mixup and self.cutmix:
-            raise ValueError("recipe: mixup and cutmix are both on; choose one, and set the other to 0")
         if self.ema and self.strategy == "fsdp" and self.devices > 1:
             raise ValueError("recipe: ema needs the whole network on each device; use strategy ddp, or ema 0")
         if self.rate_penalty and self.rate_lower > self.rate_upper:

@@ -60,10 +60,15 @@ def splits(data: Data, validation: float, seed: int) -> tuple[Split, Split | Non
         TypeError: something that is no data.
         ValueError: a split without samples, or too few to hold some out.
     """
+    train: Any
+    plain: Any
+    test: Any
     if isinstance(data, Dataset):
-        train, test = InMemory(data, data.train), InMemory(data, data.test)
+        plain, test = InMemory(data, data.train), InMemory(data, data.test)
+        train = plain if data.drawn is None else data.drawn
     elif isinstance(data, tuple) and len(data) == 2 and all(_is_split(part) for part in data):
-        train, test = data  # type: ignore[assignment]
+        train, test = data
+        plain = train
     else:
         raise TypeError(
             f"data is {type(data).__name__}; a Dataset, as sl.data.load_data gives, or (train, test), "
@@ -81,7 +86,7 @@ def splits(data: Data, validation: float, seed: int) -> tuple[Split, Split | Non
             f"validation = {validation:g} of {len(train)} samples holds out {count}; both parts need some"
         )
     order = np.random.default_rng([_HELD_OUT, seed]).permutation(len(train)).tolist()
-    return _some(train, sorted(order[count:])), _some(train, sorted(order[:count])), test
+    return _some(train, sorted(order[count:])), _some(plain, sorted(order[:count])), test
 
 
 def _is_split(part: object) -> bool:

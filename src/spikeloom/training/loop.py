@@ -146,7 +146,7 @@ class Training:
         # all that is drawn depends on these numbers alone, so a run that goes on draws the same
         generator = draw_from(config.seed, course.epoch, course.batch, fabric.global_rank)
         x, y = self._here(x), fabric.to_device(y)
-        x, target = augmented(x, y, axis, self.classes, config, generator)
+        x, target = augmented(x, y, axis, self.classes, config, generator, course.epoch)
         x = self._in_time(x, axis)
         axis = axis or int(self.rule.needs_time)
         parts = min(config.accumulate, y.shape[0])

@@ -5,13 +5,18 @@ What a table `data_options` may hold is a class here, one a kind of data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..data import Dataset, Images, Samples, info, load, load_data
+from ..data.base import Unread
+from ..data.in_memory import InMemory, labels_of
+from ..data.pictures import Altered, Middle, PictureOptions
+from ..data.registry import find_set
+from ..data.samples import Transformed
 from ..encoding import Cochlea, Delta
 from ..events import Events, Frames, Resize
 from ..names import unknown
@@ -78,7 +83,7 @@ class EventOptions:
 def load_samples(recipe: Recipe) -> Dataset:
     """Return the recipe's data.
 
-    * Images are taken as they are.
+    * Images are taken as they are, or as `PictureOptions` says.
     * Events become frames of counts, `[N, T, 2, H, W]`, T a recording, whose numbers are taken as they are
       (up to 255). A data set that has no split is split in time: see `EventOptions`. (Training and test
       windows are then of the same recordings: their accuracy says that training works, and no more.)
@@ -96,9 +101,26 @@ def load_samples(recipe: Recipe) -> Dataset:
         return _windows(recipe, options)
     if about.kind == "audio":
         return _sounds(recipe, _options(SoundOptions, recipe))
-    if recipe.data_options:
-        raise unknown(f"data option of {recipe.data}", next(iter(recipe.data_options)), ["(none)"])
+    if about.kind == "images":
+        return _pictures(recipe, _options(PictureOptions, recipe))
     return load_data(recipe.data)
+
+
+def _pictures(recipe: Recipe, options: PictureOptions) -> Dataset:
+    """Return images, of one size; in memory, but where they are read or altered one by one."""
+    whole = issubclass(find_set(recipe.data)[1], InMemory)
+    if not (whole or options.size):
+        raise ValueError(f"{recipe.data} has pictures of many sizes; give data_options a size, as size=224")
+    train = load(recipe.data, "train")
+    drawn = Transformed(train, Altered(options)) if options.alters else None
+    if whole and not options.size:
+        return replace(load_data(recipe.data), drawn=drawn)
+    middle = Middle(options.size, options.middle)
+    seen = {
+        split: Images(Unread(Transformed(samples, middle)), labels_of(samples))
+        for split, samples in (("train", train), ("test", load(recipe.data, "test")))
+    }
+    return Dataset(recipe.data, seen["train"], seen["test"], train.classes, drawn=drawn)
 
 
 def _options(cls: type[Options], recipe: Recipe) -> Options:
@@ -174,11 +196,12 @@ def _sounds(recipe: Recipe, options: SoundOptions) -> Dataset:
     def part(split: str) -> Images:
         samples = load(recipe.data, split)
         pairs = (samples[i] for i in range(len(samples)))
-        levels = _stacked([(level(sound.wave, sound.rate), label) for sound, label in pairs])
+        waves, labels = zip(*((level(sound.wave, sound.rate), label) for sound, label in pairs), strict=True)
+        levels, classes = torch.stack(waves), torch.tensor(labels)
         if options.code == "level":
-            return Images((levels.pixels * 255).round().to(torch.uint8), levels.labels)
-        spikes = delta(levels.pixels.transpose(0, 1)).flatten(2)
-        return Images(spikes.to(torch.uint8).transpose(0, 1).contiguous(), levels.labels)
+            return Images((levels * 255).round().to(torch.uint8), classes)
+        spikes = delta(levels.transpose(0, 1)).flatten(2)
+        return Images(spikes.to(torch.uint8).transpose(0, 1).contiguous(), classes)
 
     white = 255.0 if options.code == "level" else 1.0
     return Dataset(recipe.data, part("train"), part("test"), info(recipe.data).classes, white, in_time=True)

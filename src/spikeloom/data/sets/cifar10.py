@@ -1,4 +1,4 @@
-"""CIFAR-10: the binary version, the Python version, and a subset of JPEG files."""
+"""CIFAR-10: the binary version, the Python version, and a subset of JPEG files; CIFAR-100, the binary one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from ..registry import data_set
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _SHAPE = (3, 32, 32)
-_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue planes
+_PIXELS = 3 * 32 * 32  # bytes behind the label: the red, green and blue planes
 _BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 _CITATION = "Krizhevsky, Learning multiple layers of features from tiny images, 2009"
 _HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _BINARY, _PYTHON = "cifar10/cifar-10-binary.tar.gz", "cifar10/cifar-10-python.tar.gz"
+_HUNDRED = "cifar100/cifar-100-binary.tar.gz"
 _JPEG = {"train": "cifar10_jpeg/train_subset.npz", "test": "cifar10_jpeg/test_subset.npz"}
 
 
@@ -76,13 +77,15 @@ class Cifar10(InMemory):
         self.images = _images(torch.cat(pixels), torch.cat(labels), f"{tree.root}, {split}")
 
 
-def _read_binary(content: bytes, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    if len(content) % _RECORD:
+def _read_binary(content: bytes, name: str, labels: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return pixels and labels, the last of several, of a file of records."""
+    record = labels + _PIXELS
+    if len(content) % record:
         raise DataError(
-            f"{name}: {len(content)} bytes are no whole number of records of {_RECORD}; get it again"
+            f"{name}: {len(content)} bytes are no whole number of records of {record}; get it again"
         )
-    records = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(-1, _RECORD)
-    return records[:, 1:].reshape(-1, *_SHAPE).clone(), records[:, 0].long()
+    records = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(-1, record)
+    return records[:, labels:].reshape(-1, *_SHAPE).clone(), records[:, labels - 1].long()
 
 
 def _read_python(content: bytes, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,8 +97,43 @@ def _read_python(content: bytes, name: str) -> tuple[torch.Tensor, torch.Tensor]
     return torch.from_numpy(pixels.copy()).reshape(-1, *_SHAPE), labels.long()
 
 
-def _images(pixels: torch.Tensor, labels: torch.Tensor, name: str) -> Images:
-    if len(pixels) != len(labels) or (len(labels) and int(labels.max()) >= len(CLASSES)):
+@data_set(
+    Info(
+        name="cifar100",
+        title="50,000 + 10,000 colour photographs of a hundred things, 32x32",
+        kind="images",
+        splits={"train": 50000, "test": 10000},
+        licence="none stated",
+        citation=_CITATION,
+        homepage=_HOME,
+        files=(
+            File(
+                name=_HUNDRED,
+                addresses=(
+                    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+                    "https://cave.cs.toronto.edu/kriz/cifar-100-binary.tar.gz",
+                ),
+                md5="03b5dce01913d631647c71ecec9e9cb8",
+                unpacked="cifar-100-binary",
+            ),
+        ),
+    )
+)
+class Cifar100(InMemory):
+    """Sample: uint8 `[3, 32, 32]`, red, green, blue. Label: the fine class, 0 to 99, named by `.classes`."""
+
+    def __init__(self, info: Info, split: str, files: Files) -> None:
+        super().__init__(info, split)
+        tree = files.tree(_HUNDRED)
+        names = tree.read("cifar-100-binary/fine_label_names.txt").decode().split()
+        self.classes = tuple(names)
+        name = f"cifar-100-binary/{split}.bin"
+        pixels, labels = _read_binary(tree.read(name), name, labels=2)
+        self.images = _images(pixels, labels, f"{tree.root}, {split}", len(names))
+
+
+def _images(pixels: torch.Tensor, labels: torch.Tensor, name: str, classes: int = len(CLASSES)) -> Images:
+    if len(pixels) != len(labels) or (len(labels) and int(labels.max()) >= classes):
         raise DataError(f"{name}: its labels do not belong to its {len(pixels)} images; get it again")
     return Images(pixels, labels)
 
