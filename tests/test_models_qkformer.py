@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import spikeloom as sl
-from spikeloom.models import Backbone, find_model
+from spikeloom.models import Backbone, find_model, load_reference
 from spikeloom.names import UnknownName
 from spikeloom.nn import QKChannelAttention, QKTokenAttention, SpikingSelfAttention, to_map, to_tokens
 
@@ -214,3 +214,112 @@ def test_bad_arguments() -> None:
         small(stem="image_net")
     with pytest.raises(UnknownName, match="no order 'pr'; did you mean 'pre'"):
         small(order="pr")
+
+
+def norm_of(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    """The names of a batch norm in a state dict."""
+    leaves = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{leaf}": (channels,) for leaf in leaves} | {f"{name}.num_batches_tracked": ()}
+
+
+def embedding(name: str, *convolutions: tuple[str, int, int, int]) -> dict[str, tuple[int, ...]]:
+    """Convolutions by name, output, input and kernel size, each with its norm."""
+    found: dict[str, tuple[int, ...]] = {}
+    for own, out, channels, size in convolutions:
+        found |= {f"{name}.{own}_conv.weight": (out, channels, size, size)}
+        found |= norm_of(f"{name}.{own}_bn", out)
+    return found
+
+
+def block(
+    name: str, attention: str, parts: str, mlp: str, dim: int, ratio: int
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for part in parts:
+        found |= {f"{name}.{attention}.{part}_conv.weight": (dim, dim, 1)}
+        found |= norm_of(f"{name}.{attention}.{part}_bn", dim)
+    found |= {f"{name}.{attention}.proj_conv.weight": (dim, dim, 1)}
+    found |= {f"{name}.{attention}.proj_conv.bias": (dim,)}
+    found |= norm_of(f"{name}.{attention}.proj_bn", dim)
+    for i, (out, channels) in enumerate([(ratio * dim, dim), (dim, ratio * dim)]):
+        found |= {f"{name}.mlp.{mlp}{i + 1}_conv.weight": (out, channels, 1, 1)}
+        found |= {f"{name}.mlp.{mlp}{i + 1}_conv.bias": (out,)}
+        found |= norm_of(f"{name}.mlp.{mlp}{i + 1}_bn", out)
+    return found
+
+
+def head(dim: int) -> dict[str, tuple[int, ...]]:
+    return {"head.weight": (5, dim), "head.bias": (5,)}
+
+
+REFERENCES: dict[str, tuple[str, dict[str, Any], dict[str, tuple[int, ...]]]] = {
+    "imagenet": (
+        "qkformer_10_384",
+        {"attention": ("qkta", "qkta", "ssa"), "depths": (1, 2, 1), "mlp_ratio": 4},
+        embedding(
+            "patch_embed1",
+            ("proj", 4, 3, 3),
+            ("proj1", 8, 4, 3),
+            ("proj2", 8, 8, 3),
+            ("proj_res", 8, 4, 1),
+        )
+        | block("stage1.0", "tssa", "qk", "fc", 8, 4)
+        | embedding("patch_embed2", ("proj3", 16, 8, 3), ("proj4", 16, 16, 3), ("proj_res", 16, 8, 1))
+        | block("stage2.0", "tssa", "qk", "fc", 16, 4)
+        | block("stage2.1", "tssa", "qk", "fc", 16, 4)
+        | embedding("patch_embed3", ("proj3", 32, 16, 3), ("proj4", 32, 32, 3), ("proj_res", 32, 16, 1))
+        | block("stage3.0", "attn", "qkv", "fc", 32, 4)
+        | head(32),
+    ),
+    "cifar": (
+        "qkformer_4_384_cifar100",
+        {"attention": ("qkta", "qkta", "ssa"), "depths": (1, 1, 2), "mlp_ratio": 4, "stem": "cifar"},
+        embedding("patch_embed1", ("proj", 4, 3, 3), ("proj1", 8, 4, 3), ("proj_res", 8, 4, 1))
+        | block("stage1.0", "tssa", "qk", "mlp", 8, 4)
+        | embedding("patch_embed2", ("proj3", 16, 8, 3), ("proj4", 16, 16, 3), ("proj_res", 16, 8, 1))
+        | block("stage2.0", "tssa", "qk", "mlp", 16, 4)
+        | embedding("patch_embed3", ("proj3", 32, 16, 3), ("proj4", 32, 32, 3), ("proj_res", 32, 16, 1))
+        | block("stage3.0", "ssa", "qkv", "mlp", 32, 4)
+        | block("stage3.1", "ssa", "qkv", "mlp", 32, 4)
+        | head(32),
+    ),
+    "dvs": (
+        "qkformer_2_256_dvs_gesture",
+        {"mlp_ratio": 1},
+        embedding(
+            "patch_embed1",
+            ("proj", 2, 2, 3),
+            ("proj1", 4, 2, 3),
+            ("proj2", 8, 4, 3),
+            ("proj3", 16, 8, 3),
+            ("proj_res", 16, 4, 1),
+        )
+        | block("stage1.0", "tssa", "qk", "mlp", 16, 1)
+        | embedding("patch_embed2", ("proj", 32, 16, 3), ("proj4", 32, 32, 3), ("proj_res", 32, 16, 1))
+        | block("stage2.0", "ssa", "qkv", "mlp", 32, 1)
+        | head(32),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", REFERENCES)
+def test_the_authors_names(form: str) -> None:
+    name, arguments, shapes = REFERENCES[form]
+    net = small(name, **arguments)
+    given = {key: torch.rand(shape) if shape else torch.tensor(9) for key, shape in shapes.items()}
+    load_reference(net, given)
+    own = net.state_dict()
+    assert sum(v.numel() for k, v in given.items() if "num_batches" not in k) == sum(
+        v.numel() for k, v in own.items() if "num_batches" not in k
+    )
+    last = "attn" if form == "imagenet" else "ssa"
+    theirs = f"stage{len(net.stages)}.0.{last}"
+    ours = f"stages.{len(net.stages) - 1}.2.0.0.branch.qkv"
+    for i, part in enumerate("qkv"):
+        rows = slice(32 * i, 32 * (i + 1))
+        assert torch.equal(own[f"{ours}.0.0.weight"][rows], given[f"{theirs}.{part}_conv.weight"].squeeze(-1))
+        assert torch.equal(own[f"{ours}.1.norm.running_var"][rows], given[f"{theirs}.{part}_bn.running_var"])
+    lead = "stages.0.1.0.branch.0.0.0.weight" if form != "dvs" else "stages.0.0.1.0.0.weight"
+    assert torch.equal(own[lead], given["patch_embed1.proj1_conv.weight"])
+    assert torch.equal(own["stem.0.weight"], given["patch_embed1.proj_conv.weight"])
+    assert torch.equal(own["head.linear.bias"], given["head.bias"])
