@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast, get_args
 
 from torch import Tensor, nn
 
@@ -62,7 +62,8 @@ class SEWResNet(Backbone):
         norm: as in `sl.models.parts.norms`.
 
     Raises:
-        ValueError: as in `Backbone`; no such depth, connection, stem, neuron or norm.
+        ValueError: as in `Backbone`; no such depth, connection, stem, neuron or norm; zero_init of AND with a
+            norm that has no shift.
     """
 
     small: ClassVar[Mapping[str, Any]] = {"width": 4, "image_size": 32, "T": 2, "num_classes": 5}
@@ -104,6 +105,9 @@ class SEWResNet(Backbone):
         super().__init__(in_channels, image_size, T, neuron, readout)
         if depth not in DEPTHS:
             raise ValueError(f"SEWResNet: depth = {depth}; there are {', '.join(map(str, DEPTHS))}")
+        known = (*get_args(Connect), "none")
+        if connect not in known:
+            raise unknown("connection", connect, known)
         make, normed = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0)), norms(norm)
         first, pool = stem_of(stem, in_channels, width)
         self.stem, begun = begin(first, normed(width, T=self.T), unit(make))
@@ -196,4 +200,11 @@ def _start_as_shortcut(block: nn.Module, connect: str) -> None:
         -1
     ]
     nn.init.zeros_(cast(Tensor, last.weight))
-    nn.init.constant_(cast(Tensor, last.bias), 1.0 if connect == "AND" else 0.0)
+    bias = cast(Tensor | None, last.bias)
+    if bias is not None:
+        nn.init.constant_(bias, 1.0 if connect == "AND" else 0.0)
+    elif connect == "AND":
+        raise ValueError(
+            "SEWResNet: zero_init of AND needs a norm with a shift, to fire all the time at first, as BN; "
+            f"{type(last).__name__} has none"
+        )
