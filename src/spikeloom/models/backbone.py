@@ -40,12 +40,14 @@ class Backbone(nn.Module):
     `[T, B, num_classes]` with readout "none".
 
     Raises:
-        ValueError: T < 1; a size that the strides do not admit.
+        ValueError: T < 1; a size that the strides do not admit; readout "none" of a network whose head sees
+            all steps at once (`one_score`), and gives `[1, B, K]`.
     """
 
     small: ClassVar[Mapping[str, Any]] = {}  # arguments of a network that is small enough to try
     # from a reference checkpoint's names to its own; see `load_reference`
     reference_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
+    one_score: ClassVar[bool] = False  # whether the head gives one score, of all steps
 
     def __init__(
         self,
@@ -67,6 +69,11 @@ class Backbone(nn.Module):
             raise ValueError(f"{name}: in_channels = {in_channels}; at least 1 is needed")
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.readout = read(readout)
+        if self.one_score and readout == "none":
+            raise ValueError(
+                f"{name}: readout = 'none', but its head sees all steps at once: there are no scores of each "
+                "step; take readout='mean', which gives the score of the whole"
+            )
         self.T = 1 if neuron == "ReLU" and not fixed_T else T
         self.input_shape = (in_channels, int(height), int(width))
         self.multiple_of, self.fixed_size = multiple_of, fixed_size

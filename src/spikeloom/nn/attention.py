@@ -74,7 +74,7 @@ class SpikingSelfAttention(nn.Module):
         order: "post" or "pre".
         qkv_bias: whether W has a bias (redundant before the norm, but published nets have it).
         bias: whether W_o has one.
-        attention_threshold: `v_threshold` of the neuron of Y, where it has one.
+        attention_threshold: `v_threshold` of the neuron of Y, where it has one; None for its own.
         separate: whether Q, K and V have a neuron each, with parameters of its own.
         neuron: what makes a neuron.
         norm: what makes a batch norm of so many channels, over tokens.
@@ -95,7 +95,7 @@ class SpikingSelfAttention(nn.Module):
         *,
         qkv_bias: bool = False,
         bias: bool = True,
-        attention_threshold: float = 0.5,
+        attention_threshold: float | None = 0.5,
         separate: bool = False,
         neuron: Unit = LIF,
         norm: Callable[[int], nn.Module] = nn.BatchNorm1d,
@@ -113,7 +113,8 @@ class SpikingSelfAttention(nn.Module):
         together = None if separate else own()
         self.qkv = chain(nn.Linear(dim, 3 * dim, qkv_bias), norm(3 * dim), together)
         self.each = nn.ModuleList(own() if separate else nn.Identity() for _ in range(3))
-        self.attention = own(v_threshold=attention_threshold)
+        lower = {} if attention_threshold is None else {"v_threshold": attention_threshold}
+        self.attention = own(**lower)
         self.out = chain(nn.Linear(dim, dim, bias), norm(dim), own() if order == "post" else None)
 
     def forward(self, x: Tensor) -> Tensor:
