@@ -21,6 +21,7 @@ from .recurrent import Recurrent
 from .rep_conv import RepConv, SeparableConv2d, merge
 from .speds import SPEDS
 from .spike_driven_attention import SpikeDrivenAttention, erode
+from .temporal_attention import MultiDimensionalAttention, TemporalAttention
 from .temporal_norms import BatchNormThroughTime, TemporalEffectiveBatchNorm, TimeDependentBatchNorm
 from .tokens import OnTokens, to_map, to_tokens
 from .unit import Unit, chain, unit
@@ -33,6 +34,7 @@ __all__ = [
     "Connect",
     "Encode",
     "FeedForward",
+    "MultiDimensionalAttention",
     "NormNeuron",
     "OnTokens",
     "PerStep",
@@ -50,6 +52,7 @@ __all__ = [
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "SpikingTokenizer",
+    "TemporalAttention",
     "TemporalEffectiveBatchNorm",
     "ThresholdDependentBatchNorm1d",
     "ThresholdDependentBatchNorm2d",
