@@ -62,13 +62,14 @@ def tiny(**more: Any) -> MSResNet:
     return net
 
 
-@pytest.mark.parametrize("norm", ["BN", "tdBN"])
+@pytest.mark.parametrize("norm", ["BN", "tdBN", "TEBN", "BNTT"])
 @pytest.mark.parametrize("threshold", [0.5, 0.8])
 def test_norms_start_at_the_threshold_and_blocks_as_their_shortcuts(norm: str, threshold: float) -> None:
     options = {} if threshold == 0.5 else {"v_threshold": threshold}
     net = tiny(blocks=(2, 2), norm=norm, neuron_options=options)
     factor = threshold if norm == "tdBN" else 1.0  # tdBN multiplies by it
-    scales = {n: p * factor for n, p in net.named_parameters() if p.ndim == 1 and n.endswith("weight")}
+    weights = {n: p for n, p in net.named_parameters() if n.endswith("weight")}
+    scales = {n: p * factor for n, p in weights.items() if p.ndim < 3 and not n.startswith("head")}
     last = {n: p for n, p in scales.items() if ".branch.2." in n}
     assert len(last) == 4
     assert len(scales) == 1 + 4 * 2 + 2  # the stem's, two a block, two shortcuts'
@@ -80,7 +81,7 @@ def test_norms_start_at_the_threshold_and_blocks_as_their_shortcuts(norm: str, t
         if p.ndim == 1 and n.endswith("bias") and not n.startswith("head")
     )
     x = torch.randn(2, 3, 4, 8, 8)
-    torch.testing.assert_close(net.stages[0][1](x), x)
+    torch.testing.assert_close(net.stages[0][-1](x), x)
 
 
 def spike(u: Tensor) -> Tensor:
@@ -173,6 +174,27 @@ def test_convolutions_see_spikes_but_for_the_shortcuts() -> None:
             assert kind == "graded", path
     assert sum(".branch." in path for path in found) == 16
     assert sum(".shortcut." in path for path in found) == 4
+
+
+@pytest.mark.parametrize("more", [{}, {"stem": "cifar"}, {"stem": "deep", "shortcut": "pool"}])
+def test_every_norm_folds(more: dict[str, Any]) -> None:
+    net = tiny(**more)
+    for parameter in net.parameters():
+        if parameter.ndim == 1:
+            nn.init.uniform_(parameter, 0.3, 0.9)
+    x = 3 * torch.randn(4, *net.input_shape)
+    net(x)
+    net.double().eval()
+    folded = sl.fold(net)  # which would announce what it leaves
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    torch.testing.assert_close(folded(x.double()), net(x.double()))
+
+
+def test_a_threshold_of_each_channel() -> None:
+    options = {"v_threshold": torch.tensor([0.25, 0.5, 0.75, 1.0])}
+    net = tiny(blocks=(1,), neuron_options=options, num_classes=3)
+    assert net.stem[1].weight.tolist() == [0.625] * 4
+    assert net(torch.randn(2, *net.input_shape)).shape == (2, 3)
 
 
 def test_depths() -> None:

@@ -149,6 +149,16 @@ def test_max_pooling_keeps_spikes_binary(pool: Any, kind: str) -> None:
     assert [row.kinds[0] for row in rows] == ["graded", kind, kind, "binary"]
 
 
+def test_sides_may_differ_and_every_norm_folds() -> None:
+    net = tiny(image_size=(17, 25), convolutions=2)
+    x = 3 * torch.randn(4, 1, 17, 25)
+    net(x)
+    net.double().eval()
+    folded = sl.fold(net)  # which would announce what it leaves
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    torch.testing.assert_close(folded(x.double()), net(x.double()))
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(
         ValueError, match="5 poolings leave nothing of 16x16 pixels; give images of at least 32"

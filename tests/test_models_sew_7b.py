@@ -87,6 +87,6 @@ def test_neurons_are_the_papers() -> None:
     assert len(found) == 1 + 6 + 1
     for neuron in found:
         assert isinstance(neuron.w, nn.Parameter)
-        assert float(neuron.w) == 0.0  # tau 2
+        assert neuron.w.item() == 0.0  # tau 2
         assert neuron.detach_reset
         assert repr(neuron.surrogate) == "ATan(alpha=2.0)"

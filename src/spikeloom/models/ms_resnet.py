@@ -96,7 +96,8 @@ class MSResNet(Backbone):
         if shortcut not in SHORTCUTS:
             raise unknown("shortcut", shortcut, SHORTCUTS)
         counts = blocks_of(depth) if blocks is None else blocks
-        threshold = float((neuron_options or {}).get("v_threshold", 0.5))
+        given = (neuron_options or {}).get("v_threshold", 0.5)
+        threshold = float(given.mean() if isinstance(given, Tensor) else given)
         make = units(
             neuron,
             neuron_options,

@@ -23,10 +23,11 @@ DEPTHS = {
 }
 _PAPER = "Fang et al., NeurIPS 2021, arXiv:2102.04159"
 _LOG = "log in the authors' repository, best epoch"
+_ZERO = ", with zero_init"
 
 
-def _imagenet(accuracy: float) -> Published:
-    return Published("imagenet", accuracy, 4, _LOG)
+def _imagenet(accuracy: float, how: str = "") -> Published:
+    return Published("imagenet", accuracy, 4, _LOG + how)
 
 
 @model("sew_resnet152", _imagenet(69.262), paper=_PAPER, depth=152)
@@ -34,11 +35,11 @@ def _imagenet(accuracy: float) -> Published:
 @model("sew_resnet50", _imagenet(67.784), paper=_PAPER, depth=50)
 @model("sew_resnet34", _imagenet(67.042), paper=_PAPER, depth=34)
 @model("sew_resnet18", _imagenet(63.182), paper=_PAPER, depth=18)
-@model("spiking_resnet152", _imagenet(10.028), paper=_PAPER, depth=152, connect="none")
-@model("spiking_resnet101", _imagenet(31.794), paper=_PAPER, depth=101, connect="none")
-@model("spiking_resnet50", _imagenet(57.664), paper=_PAPER, depth=50, connect="none")
-@model("spiking_resnet34", _imagenet(61.858), paper=_PAPER, depth=34, connect="none")
-@model("spiking_resnet18", _imagenet(62.316), paper=_PAPER, depth=18, connect="none")
+@model("spiking_resnet152", _imagenet(10.028, _ZERO), paper=_PAPER, depth=152, connect="none")
+@model("spiking_resnet101", _imagenet(31.794, _ZERO), paper=_PAPER, depth=101, connect="none")
+@model("spiking_resnet50", _imagenet(57.664, _ZERO), paper=_PAPER, depth=50, connect="none")
+@model("spiking_resnet34", _imagenet(61.858, _ZERO), paper=_PAPER, depth=34, connect="none")
+@model("spiking_resnet18", _imagenet(62.316, _ZERO), paper=_PAPER, depth=18, connect="none")
 class SEWResNet(Backbone):
     r"""Residual network whose blocks and shortcuts both spike, and meet in an elementwise function g.
 
