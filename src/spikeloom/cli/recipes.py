@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data import locate
-from ..training import EXPECTED, RECIPES, find_recipe
+from ..training import EXPECTED, RECIPES, find_recipe, published_recipes
 from ..training.recipes import to_yaml
 from .arguments import parse
 
@@ -40,6 +40,14 @@ def run(argv: Sequence[str]) -> int:
         table.add_row(name, recipe.data, recipe.model, *told, "yes" if locate(recipe.data) else "no")
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
+    others = Table("published recipe", "data", "network", "epochs", "GPUs", "here", pad_edge=False, box=None)
+    for name in published_recipes():
+        recipe = find_recipe(name)
+        here = "yes" if locate(recipe.data) else "no"
+        others.add_row(name, recipe.data, recipe.model, str(recipe.epochs), str(recipe.devices), here)
+    console.print()
+    console.print(others)
+    console.print("published recipes are as their authors state them; none of them was run here", end="\n\n")
     console.print("accuracy on the test set and time of a run on one core: docs/results.md has the runs")
     console.print("train one with: spikeloom train RECIPE; print one with: spikeloom recipes RECIPE")
     return 0

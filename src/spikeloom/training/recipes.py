@@ -103,10 +103,22 @@ EXPECTED = {
 }
 
 
+def published_recipes() -> dict[str, Path]:
+    """Return the files of published recipes, by name: for machines with the data and GPUs, not run here."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "published").glob("*.yaml"))}
+
+
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name; UnknownName, with the nearest, if there is none."""
+    """Return the recipe of that name, one of ours or a published one.
+
+    Raises:
+        UnknownName: there is none; the message gives the nearest.
+    """
+    published = published_recipes()
+    if name in published:
+        return overlay(Recipe(), published[name])
     if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
+        raise unknown("recipe", name, {**RECIPES, **published})
     return RECIPES[name]
 
 

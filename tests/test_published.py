@@ -1,0 +1,52 @@
+"""Published recipes: each is whole, of a network that is there, for data that it fits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spikeloom.cli import main
+from spikeloom.data import info
+from spikeloom.models.fitting import model_for
+from spikeloom.names import UnknownName
+from spikeloom.training import RECIPES, find_recipe, published_recipes
+from spikeloom.training.optimizers import make_optimizer
+
+SENSORS = {"dvs128-gesture": (2, 128, 128), "cifar10-dvs": (2, 128, 128)}
+CLASSES = {"imagenet": 1000, "cifar100": 100}
+
+
+def shape_of(data: str, size: int) -> tuple[int, ...]:
+    """Return the shape of a step of a sample of a data set, whether it is here or not."""
+    channels, height, width = SENSORS.get(data, (3, 32, 32))
+    return (channels, size or height, size or width)
+
+
+@pytest.mark.parametrize("name", published_recipes())
+def test_it_builds_its_network_and_optimizer(name: str) -> None:
+    assert name not in RECIPES
+    recipe = find_recipe(name)
+    classes = CLASSES.get(recipe.data, len(info(recipe.data).classes))
+    shape = shape_of(recipe.data, recipe.data_options.get("size", 0))
+    with torch.device("meta"):
+        net = model_for(recipe.model, shape, classes, recipe.T, **recipe.model_options)
+    make_optimizer(net, recipe)
+    first = published_recipes()[name].read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert "arXiv:" in first
+    if recipe.loss in ("tet", "rate-mse"):
+        assert recipe.model_options["readout"] == "none"
+
+
+def test_they_are_listed_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("published recipe"))
+    listed = [line.split()[0] for line in lines[start + 1 :] if line.strip()][: len(published_recipes())]
+    assert listed == list(published_recipes())
+    assert any("none of them was run here" in line for line in lines)
+
+
+def test_an_unknown_one_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'spikformer-imagenet'"):
+        find_recipe("spikformer_imagenet")
