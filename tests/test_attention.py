@@ -159,3 +159,18 @@ def test_tokens_in_another_order_give_the_same_in_that_order() -> None:
     layer = built("pre").eval()
     x, order = 3 * torch.rand(T, B, N, C, dtype=torch.float64), torch.randperm(N)
     torch.testing.assert_close(layer(x)[:, :, order], layer(x[:, :, order]))
+
+
+def test_separate_neurons_have_parameters_of_their_own() -> None:
+    shared, apart = (built("post", neuron=sl.PLIF, separate=separate) for separate in (False, True))
+    count = [sum(isinstance(m, sl.PLIF) for m in layer.modules()) for layer in (shared, apart)]
+    assert count == [3, 5]
+    weights = {name: p for name, p in apart.named_parameters() if p.ndim == 0}
+    assert len(weights) == 5
+    theirs = [p for p in shared.parameters() if p.ndim]
+    for ours, given in zip((p for p in apart.parameters() if p.ndim), theirs, strict=True):
+        ours.data.copy_(given)
+    x = (torch.rand(T, B, N, C, dtype=torch.float64) > 0.5).double()
+    torch.testing.assert_close(apart(x), shared(x))  # as long as their parameters are equal
+    apart(x).square().sum().backward()
+    assert len({p.grad.item() for p in weights.values() if p.grad is not None}) == 5
