@@ -53,6 +53,9 @@ class Weights:
         own += [v for m in net.modules() for v in m.__dict__.values() if isinstance(v, Tensor)]
         self._kept = own  # memory that is freed has another's address
         self._at = {_address(tensor) for tensor in own} - {0}
+        for tensor in own:  # on the device "meta" all have one address
+            if tensor.is_meta:
+                setattr(tensor.untyped_storage(), self._MARK, self)
 
     def has(self, tensor: Tensor) -> bool:
         """Whether a tensor is a weight, or a view of one."""

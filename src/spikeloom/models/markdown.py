@@ -13,10 +13,12 @@ def line(text: str) -> str:
 
 def table(rows: list[tuple[str, str]], head: tuple[str, str] = ("", "")) -> str:
     """Return rows of two cells as a table."""
-    lines = [head, ("---", "---"), *rows]
-    return "\n".join(
-        "| " + " | ".join(line(cell).replace("|", "\\|") for cell in row) + " |" for row in lines
-    )
+    return "\n".join(cells(*row) for row in [head, ("---", "---"), *rows])
+
+
+def cells(*texts: str) -> str:
+    """Return a row of a table."""
+    return "| " + " | ".join(line(text).replace("|", "\\|") for text in texts) + " |"
 
 
 def code(text: str) -> str:
