@@ -111,6 +111,7 @@ NEURONS: dict[str, Entry] = {
     "LIAF": Entry(sl.LIAF, {**DECAY, "threshold_related": (False, True)}),
     "TernaryLIF": Entry(sl.TernaryLIF, DECAY, mean=0.0, scale=2.0),
     "ILIF": Entry(sl.ILIF, DETACH, mean=1.0, scale=2.0),
+    "ClampedLIF": Entry(sl.ClampedLIF, {**DETACH, "output": ("spike", "NTR", "TR")}, mean=0.1),
     "ResonateFire": Entry(sl.ResonateFire, FIRING),
     "RefractoryLIF": Entry(sl.RefractoryLIF, DECAY, fixed=("period",)),
     "NoisyLIF": Entry(sl.NoisyLIF, DECAY),

@@ -3,6 +3,7 @@
 from .adaptive import ALIF, AdLIF
 from .base import Neuron
 from .biological import NoisyLIF, RefractoryLIF
+from .clamped import ClampedLIF
 from .gated import CLIF, GLIF, KLIF
 from .graded import ILIF, LIAF, TernaryLIF
 from .integrate import IF, LI, LIF, PLIF
@@ -26,6 +27,7 @@ __all__ = [
     "QIF",
     "AdEx",
     "AdLIF",
+    "ClampedLIF",
     "CubaLIF",
     "Izhikevich",
     "Neuron",
