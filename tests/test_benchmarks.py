@@ -346,6 +346,38 @@ def test_clocks_of_a_gpu():
     assert 0 < events(lambda: x + 1) < 1
 
 
+TINY = ["--tiny", "--batch", "2", "--rounds", "1", "--no-memory", "--markdown"]
+
+
+def test_models_run(capsys):
+    import models
+
+    models.main([*TINY, "--models", "qkformer"])
+    printed = capsys.readouterr().out
+    for version in (models.OURS, models.CEILING, models.FOLDED):
+        assert f"| {version}, channels-last |" in printed
+
+
+def test_models_times_no_other_network():
+    import models
+
+    found = models.entrants("spikformer", tiny=True, batch=2)
+    models.check("spikformer", found)
+    other = models.entrants("spikformer", tiny=True, batch=2)[f"{models.OURS}, channels-last"]
+    with torch.no_grad():
+        next(other.net.parameters()).mul_(1.5)
+    with pytest.raises(RuntimeError, match=r"spikformer: another is not the same network: .* off by"):
+        models.check("spikformer", {**found, "another": other})
+
+
+def test_an_unknown_model_is_refused(capsys):
+    import models
+
+    with pytest.raises(SystemExit):
+        models.main(["--models", "sew"])
+    assert "no model sew; there are sew_resnet18, ms_resnet18" in capsys.readouterr().err
+
+
 def test_sew_resnet_has_the_papers_parameters():
     from sew_resnet import ours
 
