@@ -256,6 +256,7 @@ def test_some_samples_or_none(trained: list[RunFolder]) -> None:
     card = card_of(trained[0], samples=50)
     assert card.operations is not None
     assert card.operations.samples == 50
+    assert list(card.inputs.values()) == ["graded", "binary", "binary"]
     assert any("first 50 of 360 test samples" in text for text in card.limits)
     assert any("One seed" in text for text in card.limits)
     card = card_of(trained[0], samples=0)

@@ -16,7 +16,7 @@ VERBS = {
     "report": "show what runs did, compared, on one page of HTML",
     "search": "search for a recipe's values, by trials",
     "card": "write a run's network and its model card, as a folder to publish",
-    "models": "list the networks",
+    "models": "list the networks, tell all about one",
     "data": "list the data sets, tell what they are, get them, verify them",
     "events": "tell what a recording of events is like, convert it, look at it",
     "explain": "tell which kernel runs for which neuron, and why",
@@ -65,8 +65,18 @@ def _expected(error: Exception) -> bool:
     """Tell whether the error is the user's to mend, and its message is enough for that."""
     from ..data import DataError
     from ..events.error import EventsError
+    from ..models import PretrainedError
     from ..training import RankFailed, RunError, TrainingFailed
     from .arguments import Misuse
 
-    mendable = (DataError, EventsError, Misuse, RankFailed, RunError, TrainingFailed, UnknownName)
+    mendable = (
+        DataError,
+        EventsError,
+        Misuse,
+        PretrainedError,
+        RankFailed,
+        RunError,
+        TrainingFailed,
+        UnknownName,
+    )
     return isinstance(error, mendable)

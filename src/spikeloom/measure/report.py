@@ -145,6 +145,11 @@ class Profile:
         return sum(row.spikes for row in self.rows) / chances if chances else math.nan
 
     @property
+    def inputs(self) -> dict[str, str]:
+        """What values flow into each layer that multiplies, by its path: `Row.input`."""
+        return {row.path: row.input for row in self.rows if row.kinds}
+
+    @property
     def energy(self) -> Energy:
         """What the operations cost by `convention`."""
         return self.price(self.convention)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..nn.time import spiking_layers
 from .markdown import code, line, table, yaml_of
@@ -78,6 +78,8 @@ class ModelCard:
         published_seed: whose weights these are.
         firing_rate: spikes per neuron and step, over all neurons.
         layers: the same by layer.
+        inputs: what values flow into each layer that multiplies, by its path: "binary" (spikes), "ternary",
+            "integer" or "graded", as `Profile.inputs` of `sl.measure.profile` has it.
         operations: of one sample.
         parameters: how many, learnable ones.
         hours: of training, one seed.
@@ -103,6 +105,7 @@ class ModelCard:
     published_seed: int | None = None
     firing_rate: float | None = None
     layers: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     operations: Operations | None = None
     parameters: int | None = None
     hours: float | None = None
@@ -137,9 +140,36 @@ class ModelCard:
                 )
 
     @classmethod
-    def of(cls, net: nn.Module, name: str) -> ModelCard:
-        """Return a card that says what the network itself tells, and no more."""
-        return cls(name, model=name, parameters=count(net), tags=tags_of(net))
+    def of(cls, net: nn.Module, name: str, x: Tensor | None = None) -> ModelCard:
+        """Return a card that says what the network itself tells; with an input, also what it then computes.
+
+        Arguments:
+            net: the network.
+            name: of the network.
+            x: an input as `sl.measure.profile` takes it, on which operations, firing rates and what flows
+                into each layer are measured. A layer that nothing but zeros reached counts as binary.
+        """
+        card = cls(name, model=name, parameters=count(net), tags=tags_of(net))
+        if x is None:
+            return card
+        from ..measure import profile  # which knows no model, but is there for all networks
+
+        found = profile(net, x)
+        rates = {row.path: row.firing_rate for row in found.rows if row.firing_rate is not None}
+        return replace(
+            card,
+            firing_rate=None if math.isnan(found.firing_rate) else found.firing_rate,
+            layers=rates,
+            inputs=found.inputs,
+            operations=Operations(
+                found.energy.macs,
+                found.energy.acs,
+                found.convention.e_mac,
+                found.convention.e_ac,
+                str(found.convention),
+                found.samples,
+            ),
+        )
 
     def markdown(self) -> str:
         """Return the card, metadata first, as the hub reads it from README.md."""
@@ -153,6 +183,7 @@ class ModelCard:
             table(self._results()),
             *self._accuracies(),
             *self._rates(),
+            *self._flow(),
             "## Training",
             table(self._training()),
             f"Command:\n\n{code(self.command)}" if self.command else f"Command: {UNKNOWN}.",
@@ -238,6 +269,21 @@ class ModelCard:
     def _rates(self) -> list[str]:
         rows = [(name, f"{rate:.4f}") for name, rate in self.layers.items()]
         return [table(rows, ("Layer", "Spikes per neuron and step"))] if rows else []
+
+    def _flow(self) -> list[str]:
+        if not self.inputs:
+            return []
+        mixed = [path for path, kind in self.inputs.items() if set(kind.split(" x ")) != {"binary"}]
+        pure, first = len(self.inputs) - len(mixed), next(iter(self.inputs))
+        text = (
+            "The values that reached each layer that multiplies, of products of data both operands': binary "
+            "is spikes (0 and 1), ternary has -1, too, integer is other whole numbers, graded the rest. "
+            f"{pure} of {len(self.inputs)} layers took spikes alone"
+        )
+        if mixed == [first]:
+            text += f", all but {first}, which takes the input"
+        rows = table(list(self.inputs.items()), ("Layer", "Values"))
+        return ["## What flows into each layer", f"{text}.", rows]
 
     def _training(self) -> list[tuple[str, str]]:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())

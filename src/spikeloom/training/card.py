@@ -116,6 +116,7 @@ def card_of(
         "published_seed": recipe.seed,
         "firing_rate": _number(measured.firing_rate) if measured else None,
         "layers": {k: v for k, v in (result.get("firing_rates") or {}).items() if _number(v) is not None},
+        "inputs": measured.inputs if measured else {},
         "operations": _operations(measured) if measured else None,
         "parameters": count(net),
         "hours": math.fsum(line.get("seconds", 0.0) for line in lines) / 3600 if lines else None,
