@@ -183,6 +183,8 @@ def test_bad_input() -> None:
 def test_sound() -> None:
     net = sl.create_model("ta_snn_shd", **SHD)
     assert net.input_shape == (12,)
+    assert net.fixed_T
+    assert not sl.create_model("ta_snn_shd", **SHD, attention="none").fixed_T
     x = 3 * torch.rand(4, 6, 12)
     net(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())

@@ -167,7 +167,7 @@ def _steps(net: nn.Module, entry: Entry) -> str:
     T = entry.arguments.get("T")
     if T is None:
         return "that of the input"
-    if isinstance(net, Backbone) and net.fixed_T:
+    if getattr(net, "fixed_T", False):
         return f"{T}, or what is given as T=: weights belong to steps"
     return f"{T} for a static image, or T=; an input in time has any number of steps"
 

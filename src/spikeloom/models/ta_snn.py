@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..names import unknown
 from ..nn import PerStep, PerToken, TemporalAttention, Unit, chain, unit
+from ..nn.temporal_norms import StepNorm
 from ..surrogate import Rect
 from .backbone import Backbone, Size, begin
 from .parts import Norm, Readout, norms, read, units
@@ -212,6 +213,7 @@ class TASNNDense(nn.Module):
             scaled = _attention(attention, T, reduction)
             self.layers.append(_dense(size, width, normed, T, scaled, unit(make, channel_axis=-1)))
             size = width
+        self.fixed_T = any(isinstance(m, (TemporalAttention, StepNorm)) for m in self.modules())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores."""
