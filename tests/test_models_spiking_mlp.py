@@ -98,6 +98,30 @@ def test_behind_the_first_convolution_only_spikes_are_multiplied(encoding: str) 
     assert len(inner) == 5 * blocks + halved * (len(net.stages) - 1)
 
 
+@pytest.mark.parametrize("norm", ["BN", "tdBN", "TEBN", "BNTT"])
+def test_patch_encoding_streams_with_any_norm(norm: str) -> None:
+    net = small(norm=norm, readout="none")
+    x = images(net)
+    assert net.fixed_size
+    stream = sl.Stream(net)
+    torch.testing.assert_close(torch.cat([stream(x[:1]), stream(x[1:])]), net(x), rtol=1e-4, atol=1e-5)
+    alone = torch.cat([net(x[:, i : i + 1]) for i in range(x.shape[1])], 1)
+    torch.testing.assert_close(alone, net(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_it_learns_a_batch_by_heart(encoding: str) -> None:
+    net = small(encoding=encoding).train()
+    x, labels = torch.randn(10, *net.input_shape), torch.arange(10) % 5
+    optimiser = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    for _ in range(25):
+        loss = nn.functional.cross_entropy(net(x), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (net(x).argmax(1) == labels).all()
+
+
 def test_sizes_and_patches() -> None:
     for options in ({"image_size": 32, "patch": 4}, {"image_size": 32, "patch": 1}, {"image_size": (16, 32)}):
         net = small(**options)

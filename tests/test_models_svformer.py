@@ -188,6 +188,21 @@ def test_what_is_multiplied() -> None:
     assert all(set(row.kinds) == {"binary", "integer"} for row in whole)
 
 
+def test_it_learns_what_changes_in_time() -> None:
+    """Videos and the same backwards are told apart."""
+    torch.manual_seed(0)
+    net = sl.create_model("svformer", **{**SVFormer.small, "T": 3}).train()
+    forwards = torch.randn(3, 8, 3, 32, 32)
+    x, labels = torch.cat((forwards, forwards.flip(0)), 1), torch.arange(16) // 8
+    optimiser = torch.optim.AdamW(net.parameters(), 1e-2)
+    for _ in range(25):
+        loss = functional.cross_entropy(net(x), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (net(x).argmax(1) == labels).double().mean() > 0.8
+
+
 def test_sizes_and_steps() -> None:
     net = small(image_size=(32, 64), T=3)
     assert net(video(net)).shape == (2, 5)
