@@ -283,8 +283,8 @@ def _attention(
 
 @model(
     "qkformer_2_256_dvs_gesture",
-    _published("dvs-gesture", 98.6, T=16),
-    _published("dvs-gesture", 98.3, T=10),
+    _published("dvs128-gesture", 98.6, T=16),
+    _published("dvs128-gesture", 98.3, T=10),
     paper=_PAPER,
     num_classes=11,
     **_DVS,
