@@ -34,7 +34,7 @@ def response(norm: nn.BatchNorm2d) -> Tensor:
     return copy.deepcopy(norm).eval()(zero).detach()
 
 
-def naive(conv: RepConv, x: Tensor, norm: bool = True) -> Tensor:
+def naive(conv: RepConv, x: Tensor) -> Tensor:
     """One branch after the other, one pixel after the other."""
     y = conv.first_norm(functional.conv2d(x, conv.first.weight))
     n, inner, height, width = y.shape
@@ -117,7 +117,7 @@ def network() -> nn.Sequential:
     rep = RepConv(3, 4)
     return nn.Sequential(
         sl.nn.chain(rep, nn.BatchNorm2d(4), sl.LIF()),
-        nn.ModuleDict({"one": sl.PerStep(SeparableConv2d(4, 4, 3))})["one"],
+        sl.PerStep(SeparableConv2d(4, 4, 3)),
         sl.nn.chain(RepConv(4, 4), nn.BatchNorm2d(4), sl.LIF()),
     )
 
@@ -126,7 +126,9 @@ def test_all_of_a_network_are_merged_and_then_folded() -> None:
     net = ready(network())
     x = torch.randn(3, 2, 3, 5, 6, dtype=torch.float64)
     before = copy.deepcopy(net.state_dict())
+    seed = torch.get_rng_state()
     merged = merge(net)
+    assert torch.equal(torch.get_rng_state(), seed)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not any(isinstance(m, (RepConv, SeparableConv2d)) for m in merged.modules())
     assert not any(m.training for m in merged.modules())
@@ -134,6 +136,13 @@ def test_all_of_a_network_are_merged_and_then_folded() -> None:
     folded = sl.fold(merged)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     torch.testing.assert_close(folded(x), net(x))
+    # without merging, norms fold into separable convolutions, which merge then, too
+    separable = ready(sl.nn.chain(SeparableConv2d(3, 4, 3), nn.BatchNorm2d(4), sl.LIF()))
+    folded = sl.fold(separable)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    for net_of_less in (folded, merge(folded)):
+        torch.testing.assert_close(net_of_less(x), separable(x))
+    assert isinstance(merge(folded)[0][0], nn.Conv2d)
     # the network itself, and one that is used twice
     torch.testing.assert_close(merge(net[0][0][0])(x[0]), net[0][0][0](x[0]))
     shared = ready(RepConv(3, 3))
@@ -143,7 +152,7 @@ def test_all_of_a_network_are_merged_and_then_folded() -> None:
     torch.testing.assert_close(both(x), twice(x))
 
 
-def test_what_has_hooks_stays(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_hooks_stays() -> None:
     net = ready(network())
     net[0][0][0].first.register_forward_hook(lambda *_: None)
     with pytest.warns(UserWarning, match="merge leaves RepConv '0.0.0' as it is: it has hooks"):

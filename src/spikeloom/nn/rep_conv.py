@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -75,14 +77,14 @@ class RepConv(nn.Module):
         a, k = first.unflatten(0, (g, -1)), taps.unflatten(0, (g, -1))
         weight = torch.einsum("goh,ghuv,ghi->goiuv", last, k, a).flatten(0, 1)
         constant = torch.einsum("goh,gh->go", last, k.sum((-2, -1)) * shift.unflatten(0, (g, -1))).flatten()
-        merged = nn.Conv2d(self.first.in_channels, out, 3, padding=1).to(self.first.weight)
+        merged = _unfilled(self.first.weight, self.first.in_channels, out, 3)
         merged.weight.copy_(weight * last_scale[:, None, None, None])
         assert merged.bias is not None
         merged.bias.copy_(constant * last_scale + last_shift)
         return merged.train(self.training)
 
 
-class SeparableConv2d(nn.Module):
+class SeparableConv2d(nn.Sequential):
     r"""A depthwise convolution and a 1x1 convolution, $y = W * (K * x)$, with nothing between them.
 
     `merge()` makes one convolution of the two, which sees what the first one saw: spikes, where the 1x1 sees
@@ -100,27 +102,30 @@ class SeparableConv2d(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"SeparableConv2d: kernel_size = {kernel_size}; it must be odd, as 3 or 7")
-        padding = kernel_size // 2
-        self.depthwise = nn.Conv2d(
-            in_channels, in_channels, kernel_size, padding=padding, groups=in_channels, bias=False
+        depthwise = nn.Conv2d(
+            in_channels,
+            in_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            groups=in_channels,
+            bias=False,
         )
-        self.last = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `[N, out_channels, H, W]` for x, `[N, C, H, W]`."""
-        y: Tensor = self.last(self.depthwise(x))
-        return y
+        last = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        super().__init__(OrderedDict(depthwise=depthwise, last=last))
 
     @torch.no_grad()
     def merge(self) -> nn.Conv2d:
-        """Return one convolution with the same outputs."""
-        taps, last = self.depthwise.weight[:, 0], self.last.weight[:, :, 0, 0]
-        size, padding = taps.shape[-1], taps.shape[-1] // 2
-        merged = nn.Conv2d(taps.shape[0], last.shape[0], size, padding=padding, bias=False)
-        merged.to(last).weight.copy_(last[:, :, None, None] * taps)
+        """Return one convolution with the same outputs; with a bias where `sl.fold` gave one."""
+        depthwise, last = cast(tuple[nn.Conv2d, nn.Conv2d], tuple(self))
+        taps, weight = depthwise.weight[:, 0], last.weight[:, :, 0, 0]
+        out, channels = weight.shape
+        size = taps.shape[-1]
+        merged = _unfilled(weight, channels, out, size, bias=last.bias is not None)
+        merged.weight.copy_(weight[:, :, None, None] * taps)
+        if merged.bias is not None and last.bias is not None:
+            merged.bias.copy_(last.bias)
         return merged.train(self.training)
 
 
@@ -161,6 +166,14 @@ def merge(net: nn.Module) -> nn.Module:
         if child in merged:
             setattr(parent, name, merged[child])
     return merged.get(net, net)
+
+
+def _unfilled(like: Tensor, channels: int, out: int, size: int, bias: bool = True) -> nn.Conv2d:
+    """Return a convolution whose weights are still to be written, as which they draw no random numbers."""
+    made = nn.utils.skip_init(
+        nn.Conv2d, channels, out, size, padding=size // 2, bias=bias, device=like.device, dtype=like.dtype
+    )
+    return cast(nn.Conv2d, made)
 
 
 def _children(net: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
