@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 
@@ -21,10 +22,12 @@ def spikes() -> Tensor:
 
 
 def ready(layer: nn.Module) -> nn.Module:
-    """Return the layer in double precision, in evaluation, every number of its norms drawn at random."""
+    """Return the layer in double precision, in evaluation, all its numbers drawn from one seed."""
     torch.manual_seed(2)
     layer = layer.double()
     for module in layer.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.reset_parameters()
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for value, low in ((module.weight, 1.0), (module.bias, 0.2), (module.running_mean, -0.2)):
                 assert value is not None
@@ -153,6 +156,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients(name: str) -> None:
     """With smooth neurons the gradients are those of finite differences, statistics of the batch included."""
+    torch.manual_seed(3)
     layer = LAYERS[name](neuron=nn.Tanh).double().train()
     x = spikes().requires_grad_()
     parameters = [p for p in layer.parameters() if p.ndim == 1]
@@ -195,6 +199,24 @@ def test_a_folded_mixer_gives_the_same(name: str) -> None:
     left = sorted({path.split(".")[0] for path, m in folded.named_modules() if isinstance(m, nn.BatchNorm2d)})
     assert left == LEFT.get(name, [])
     torch.testing.assert_close(folded(x), layer(x))
+
+
+@pytest.mark.parametrize("name", ["token", "token, fires"])
+def test_a_neurons_channels_are_the_maps(name: str) -> None:
+    """Also where rows or columns stand in the channels' place for the convolution."""
+    tau = torch.linspace(1.5, 4.0, C).double()
+    layer = ready(LAYERS[name](neuron=functools.partial(sl.LIF, tau=tau)))
+    x = spikes()
+    inputs: list[Tensor] = []
+    layer.get_submodule("fuse").register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    layer(x)
+    rows = inputs[0][:, :, C : 2 * C]
+    for c in range(C):
+        alone = ready(LAYERS[name](neuron=functools.partial(sl.LIF, tau=float(tau[c]))))
+        alone.load_state_dict({k: v for k, v in layer.state_dict().items() if not k.endswith("tau")})
+        alone.get_submodule("fuse").register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        alone(x)
+        torch.testing.assert_close(inputs[-1][:, :, C + c], rows[:, :, c])
 
 
 def test_other_sizes_are_refused() -> None:
