@@ -80,6 +80,15 @@ def test_nothing_is_said_where_nothing_was_measured() -> None:
     assert "flows" not in ModelCard("bare").markdown()
 
 
+def test_layers_that_nothing_reached_are_not_called_pure() -> None:
+    net = sl.create_model("sew_resnet18", **SMALL, neuron_options={"v_threshold": 1e3}).eval()
+    x = torch.rand(2, 3, 64, 64)
+    behind = [kind for path, kind in sl.measure.profile(net, x).inputs.items() if path != "stem.0"]
+    assert set(behind) == {"zeros"}
+    text = ModelCard.of(net, "silent", x).markdown()
+    assert "0 of 21 layers took spikes alone; 20 saw nothing but zeros, which tells nothing of them." in text
+
+
 def test_a_network_whose_first_layer_alone_sees_other_values() -> None:
     card = ModelCard("net", inputs={"stem": "graded", "attention": "binary x binary", "head": "binary"})
     assert "2 of 3 layers took spikes alone, all but stem, which takes the input." in card.markdown()

@@ -146,8 +146,14 @@ class Profile:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """What values flow into each layer that multiplies, by its path: `Row.input`."""
-        return {row.path: row.input for row in self.rows if row.kinds}
+        """What flowed into each layer that multiplies, by its path: `Row.input`, but "zeros" for nothing."""
+        return {
+            row.path: " x ".join(
+                kind if some else "zeros" for kind, some in zip(row.kinds, row.densities, strict=True)
+            )
+            for row in self.rows
+            if row.kinds
+        }
 
     @property
     def energy(self) -> Energy:

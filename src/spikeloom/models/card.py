@@ -79,7 +79,7 @@ class ModelCard:
         firing_rate: spikes per neuron and step, over all neurons.
         layers: the same by layer.
         inputs: what values flow into each layer that multiplies, by its path: "binary" (spikes), "ternary",
-            "integer" or "graded", as `Profile.inputs` of `sl.measure.profile` has it.
+            "integer", "graded", or "zeros" alone, as `Profile.inputs` of `sl.measure.profile` has it.
         operations: of one sample.
         parameters: how many, learnable ones.
         hours: of training, one seed.
@@ -147,7 +147,7 @@ class ModelCard:
             net: the network.
             name: of the network.
             x: an input as `sl.measure.profile` takes it, on which operations, firing rates and what flows
-                into each layer are measured. A layer that nothing but zeros reached counts as binary.
+                into each layer are measured.
         """
         card = cls(name, model=name, parameters=count(net), tags=tags_of(net))
         if x is None:
@@ -273,7 +273,9 @@ class ModelCard:
     def _flow(self) -> list[str]:
         if not self.inputs:
             return []
-        mixed = [path for path, kind in self.inputs.items() if set(kind.split(" x ")) != {"binary"}]
+        kinds = {path: set(kind.split(" x ")) for path, kind in self.inputs.items()}
+        mixed = [path for path, some in kinds.items() if some != {"binary"}]
+        silent = sum("zeros" in some for some in kinds.values())
         pure, first = len(self.inputs) - len(mixed), next(iter(self.inputs))
         text = (
             "The values that reached each layer that multiplies, of products of data both operands': binary "
@@ -282,6 +284,8 @@ class ModelCard:
         )
         if mixed == [first]:
             text += f", all but {first}, which takes the input"
+        if silent:
+            text += f"; {silent} saw nothing but zeros, which tells nothing of them"
         rows = table(list(self.inputs.items()), ("Layer", "Values"))
         return ["## What flows into each layer", f"{text}.", rows]
 
