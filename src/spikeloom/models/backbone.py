@@ -125,7 +125,7 @@ class Backbone(nn.Module):
                 f"{name} takes images [B, {channels}, H, W] or [T, B, {channels}, H, W], with at least one "
                 f"step and sample, but was given shape {tuple(x.shape)}"
             )
-        if x.ndim == 5 and len(x) != self.T:
+        if x.ndim == 5 and self.fixed_T and len(x) != self.T:  # elsewhere T may be any, exported too
             self._check_steps(len(x))
         if self.fixed_size and tuple(x.shape[-2:]) != (height, width):
             raise ValueError(
