@@ -262,7 +262,7 @@ class LIAFNet(Backbone):
             self.stages.append(nn.Sequential(*layers, PerStep(nn.AvgPool2d(2))))
         _, high, wide = self.input_shape
         features = channels * (high // times) * (wide // times)
-        ends: list[nn.Module] = [PerStep(nn.Flatten())]
+        ends: list[nn.Module] = [nn.Flatten(2)]
         for count in (hidden, num_classes):
             between = normed(count, T=self.T, v_threshold=0.5, tokens=True)
             ends.append(chain(nn.Linear(features, count), between, unit(make, channel_axis=-1)))

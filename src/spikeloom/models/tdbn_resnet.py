@@ -279,7 +279,7 @@ class TdBNCifarNet(Backbone):
             self.stages.append(nn.Sequential(*layers))
         _, height, width = self.input_shape
         features = channels * (height // times) * (width // times)
-        ends: list[nn.Module] = [PerStep(nn.Flatten())]
+        ends: list[nn.Module] = [nn.Flatten(2)]
         for count in (*hidden, num_classes):
             ends += [PerStep(nn.Linear(features, count)), unit(make, v_threshold=v_threshold)]
             features = count
