@@ -96,6 +96,8 @@ RECIPES = {
 
 EXPECTED = {
     "digits": Expected(0.999, 24),
+    "mnist": Expected(0.994, 358),
+    "fashion-mnist": Expected(0.920, 507),
     "n-mnist": Expected(0.967, 116),
     "cifar10-subset": Expected(0.722, 303),
     "fsdd": Expected(0.987, 46),
