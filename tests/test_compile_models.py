@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from families import one_of_each, small_network
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -23,6 +24,13 @@ def _fresh() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
+
+
+def compiled(*more: str) -> list[Any]:
+    """Return a name of each class of networks; `make test` takes the first ones and `more`."""
+    some = {"conv_snn", "dense_snn", *more}
+    rest = [name for name in one_of_each() if name not in some]
+    return [*sorted(some), *(pytest.param(name, marks=pytest.mark.full) for name in rest)]
 
 
 def in_time(net: nn.Module, steps: int, batch: int) -> Tensor:
@@ -49,15 +57,15 @@ def assert_same_passes(net: nn.Module, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("static", [True, False], ids=["static", "in time"])
-@pytest.mark.parametrize("name", sl.list_models())
+@pytest.mark.parametrize("name", compiled("spikingformer_8_384"))
 def test_every_model_compiles_whole(name: str, static: bool) -> None:
-    net = sl.create_model(name)
+    net = small_network(name)
     assert_same_passes(net, example_input(net, 2) if static else in_time(net, 3, 2))
 
 
-@pytest.mark.parametrize("name", sl.list_models())
+@pytest.mark.parametrize("name", compiled())
 def test_every_model_compiles_whole_under_autocast(name: str) -> None:
-    net = sl.create_model(name)
+    net = small_network(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_same_passes(net, in_time(net, 3, 2))
 
@@ -119,9 +127,9 @@ def test_convolutions_compile_once_on_either_side_of_16_samples() -> None:
     assert graphs_of(alone, (2, 12, 12), MANY + FEW) == 2
 
 
-@pytest.mark.parametrize("name", sl.list_models())
+@pytest.mark.parametrize("name", compiled())
 def test_every_model_is_exported_for_any_steps_and_batch(name: str) -> None:
-    net = sl.create_model(name).eval()
+    net = small_network(name).eval()
     example = in_time(net, T, B)
     exported = torch.export.export(
         net, (example,), dynamic_shapes=({0: Dim("T", min=2), 1: Dim("B", min=2)},)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ..nn import (
@@ -59,7 +60,8 @@ def _imagenet(accuracy: float, T: int = 4, source: str = _README) -> Published:
 
 def _keys() -> tuple[tuple[str, str], ...]:
     """Return the names of BICLab/Spike-Driven-Transformer, and ours."""
-    found = [(r"\.talking_heads\.", ""), (r"^patch_embed\.proj_conv\.", "stem.0.")]
+    found = [(r"^block\.(\d+)\.attn\.talking_heads\.weight$", r"talking_heads.\1")]
+    found += [(r"^patch_embed\.proj_conv\.", "stem.0.")]
     found += [(r"^patch_embed\.proj_bn\.", "stem.1.")]
     for i, place in ((1, "stages.1.0"), (2, "stages.2.0"), (3, "stages.3.patches.0")):
         found += [(rf"^patch_embed\.proj_conv{i}\.", f"{place}.0.")]
@@ -127,8 +129,8 @@ class SpikeDrivenTransformer(Backbone):
     \mathrm{SN}(x)))$, $\mathrm{SDSA}(x) = \mathrm{BN}(W_o Y + b)$, and `FeedForward` of order "pre". The head
     is a neuron of the mean over positions, and a linear layer.
 
-    The reference makes heads x heads weights in each block, `talking_heads`, that nothing uses; parameters
-    counted there have depth x heads^2 more than here (29,689,896 of "8_512", which has 29,689,384).
+    The reference makes heads x heads weights in each block, `talking_heads`, that nothing uses. They are
+    here, too, but do not learn, so that its checkpoints fit whole, and its count of parameters is this one.
 
     Arguments:
         num_classes: the number of scores.
@@ -206,6 +208,8 @@ class SpikeDrivenTransformer(Backbone):
         )
         self.stages = nn.ModuleList([*splitting.stages, nn.Sequential(last)])
         self.head = SpikingHead(dim, num_classes, neuron=make)
+        unused = [nn.Parameter(torch.eye(heads), requires_grad=False) for _ in range(depth)]
+        self.talking_heads = nn.ParameterList(unused)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)) and module is not self.head.linear:
                 nn.init.trunc_normal_(module.weight, std=0.02)
