@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import spikeloom as sl
+from spikeloom.announce import SpikeloomWarning
 from spikeloom.models import find_model, from_pretrained, save_pretrained
 from spikeloom.models.liaf import LearnedLIAF, LIAFNet, LIAFResNet, leaky_relu, selu
 from spikeloom.names import UnknownName
+from spikeloom.nn.norms import BatchNorm
 
 COUNTED = {
     "liaf_resnet18": 11_693_233,
@@ -191,6 +194,10 @@ def test_static_streamed_and_learning(name: str) -> None:
     torch.testing.assert_close(net(x), net(x.expand(3, *x.shape)))
     stream = sl.Stream(net)
     torch.testing.assert_close(torch.cat([stream(frames[:2]), stream(frames[2:])]), net(frames))
+    with pytest.warns(SpikeloomWarning, match="no plain convolution") if "resnet" in name else nullcontext():
+        folded = sl.fold(net)  # all but the norm of an identity
+    assert len([m for m in folded.modules() if isinstance(m, BatchNorm)]) == int("resnet" in name)
+    torch.testing.assert_close(folded(frames), net(frames))
 
 
 def test_analog_values_against_spikes() -> None:

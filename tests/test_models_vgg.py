@@ -110,6 +110,23 @@ def test_against_its_equations(name: str) -> None:
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("norm", ["BN", "tdBN"])
+@pytest.mark.parametrize("name", ["vggsnn", "vggsnn_woap", "spiking_vgg11"])
+def test_static_streamed_and_folded(name: str, norm: str) -> None:
+    net = small(name, norm=norm, T=3, readout="none").double()
+    x = 3 * torch.rand(2, *net.input_shape, dtype=torch.float64)
+    frames = torch.stack([x, 0.5 * x, 2 * x])
+    for _ in range(20):
+        net(frames)
+    net.eval()
+    torch.testing.assert_close(net(x), net(x.expand(3, *x.shape)))
+    stream = sl.Stream(net)
+    torch.testing.assert_close(torch.cat([stream(frames[:2]), stream(frames[2:])]), net(frames))
+    folded = sl.fold(net)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    torch.testing.assert_close(folded(frames), net(frames))
+
+
 def kinds(name: str) -> dict[str, tuple[str, ...]]:
     """Return what values each layer sees, but the encoder."""
     net = small(name).train()
