@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import spikeloom as sl
+from spikeloom.cli import main
 from spikeloom.models import (
     Backbone,
     PretrainedError,
@@ -22,6 +23,7 @@ from spikeloom.models import (
     registry,
     save_pretrained,
 )
+from spikeloom.models.fitting import model_for
 from spikeloom.models.reference import renamed
 from spikeloom.names import UnknownName
 
@@ -420,6 +422,19 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     unchanged(
         net, tmp_path / "empty", r"does not exist; give a folder that sl\.models\.save_pretrained wrote"
     )
+
+
+def test_pretrained_in_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = sl.create_model("conv_snn", channels=(4, 6), pools=(2, 2), image_size=8)
+    save_pretrained(net, tmp_path / "net")
+    again = model_for("conv_snn", (1, 8, 8), 10, 6, pretrained=tmp_path / "net")
+    assert same(again, net)
+    made = origin(again)
+    assert made is not None
+    assert made.arguments["T"] == 6
+    run = ["train", "digits", "--epochs", "1", "--run-dir", str(tmp_path / "run")]
+    assert main([*run, "--set", "pretrained=sew18.pth"]) == 2
+    assert "sew18.pth is a pickle" in capsys.readouterr().err
 
 
 def test_every_map_is_of_expressions() -> None:
