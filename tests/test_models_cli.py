@@ -68,7 +68,8 @@ def told(text: str) -> dict[str, str]:
     return found
 
 
-def test_the_page_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spikeloom.cli.models.RECIPES", {})
     assert main(["models", "sew_resnet18"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 110
