@@ -1,10 +1,14 @@
 """The results of the recipes: each with several seeds, spiking and with ReLU in place of neurons.
 
-    python benchmarks/results.py [RECIPE ...] [--seeds 0 1 2] [--runs runs/results] [--write docs/results.md]
+    python benchmarks/results.py [RECIPE ...] [--small] [--seeds 0 1 2] [--runs runs/results]
+                                 [--write docs/results.md]
 
 Each run is one command, which is printed; they run one after the other. A run folder that is finished is not
 trained again, and one that was stopped goes on, so the script may be stopped and started at will. `--tables`
 trains nothing: it makes the tables of what is there. `--write FILE` puts them between the file's two marks.
+
+With `--small` the recipes are those of published networks, made small, which are not trained with ReLU; they
+have marks of their own.
 
 Operations and energy are those of `sl.measure.profile` over some test samples (the convention "counted": what
 really flowed), from the first seed's network.
@@ -29,10 +33,11 @@ from reporting import Table, machine
 
 from spikeloom.data import info
 from spikeloom.measure import profile
-from spikeloom.training import RECIPES, Recipe, RunFolder, load_net, load_samples
+from spikeloom.training import RECIPES, SMALL, Recipe, RunFolder, find_recipe, load_net, load_samples
 
 KINDS = {"spiking": (), "relu": ("--set", "neuron=ReLU", "--set", "neuron_options={}")}
 MARKS = "<!-- results: written by benchmarks/results.py -->", "<!-- end of results -->"
+SMALL_MARKS = "<!-- small networks: written by benchmarks/results.py -->", "<!-- end of small networks -->"
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ def tables(names: Sequence[str], seeds: Sequence[int], root: Path, samples: int)
         spiking, relu = (_finished(name, kind, seeds, root) for kind in KINDS)
         if not spiking:
             continue
-        recipe, data = RECIPES[name], load_samples(RECIPES[name])
+        recipe = find_recipe(name)
+        data = load_samples(recipe)
         seconds = [f"{_seconds(runs):.0f}" if runs else "-" for runs in (spiking, relu)]
         reached.add(
             name,
@@ -162,9 +168,9 @@ def tables(names: Sequence[str], seeds: Sequence[int], root: Path, samples: int)
         "whole command's, spiking / ReLU."
     ]
     for name in (str(row[0]) for row in reached.rows):
-        if "train" not in info(RECIPES[name].data).splits:
+        if "train" not in info(find_recipe(name).data).splits:
             reached.notes.append(
-                f"{name} is a smoke test, no result: {RECIPES[name].data} has no split; what is trained "
+                f"{name} is a smoke test, no result: {find_recipe(name).data} has no split; what is trained "
                 "and tested on are parts of the same recordings, with a gap in time between them."
             )
     cost.notes = [
@@ -177,8 +183,10 @@ def tables(names: Sequence[str], seeds: Sequence[int], root: Path, samples: int)
 def network(recipe: Recipe) -> str:
     """Return a recipe's network in a few words."""
     options = recipe.model_options
-    widths = options.get("channels") or options.get("hidden") or "default"
-    return f"{recipe.model} {widths}, T={recipe.T}, {recipe.epochs} epochs"
+    told = ("channels", "hidden", "width", "widths", "blocks", "dim", "depth", "depths", "stages")
+    widths = [f"{key} {value}" for key, value in options.items() if key in told]
+    epochs = f"{recipe.epochs} epochs" if recipe.epochs > 1 else "1 epoch"
+    return f"{recipe.model}{' of ' if widths else ''}{', '.join(widths)}, T={recipe.T}, {epochs}"
 
 
 def accuracies(runs: Sequence[Run]) -> tuple[str, str]:
@@ -190,14 +198,14 @@ def accuracies(runs: Sequence[Run]) -> tuple[str, str]:
     return f"{statistics.mean(found):.4f}{deviation}", ", ".join(f"{value:.4f}" for value in found)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
     """Put the text between the file's marks, which are made at its end if it has none."""
     before = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
-    head, mark, rest = before.partition(MARKS[0])
-    _, _, tail = rest.partition(MARKS[1])
+    head, mark, rest = before.partition(marks[0])
+    _, _, tail = rest.partition(marks[1])
     if not mark:
         head, tail = before.rstrip() + "\n\n", "\n"
-    path.write_text(f"{head}{MARKS[0]}\n\n{text.strip()}\n\n{MARKS[1]}{tail}", encoding="utf-8")
+    path.write_text(f"{head}{marks[0]}\n\n{text.strip()}\n\n{marks[1]}{tail}", encoding="utf-8")
 
 
 def _finished(name: str, kind: str, seeds: Sequence[int], root: Path) -> list[Run]:
@@ -226,27 +234,29 @@ def main() -> None:
     """Train what is missing, one run at a time; then the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="all, if none is given")
+    parser.add_argument("--small", action="store_true", help="published networks, made small; no ReLU")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))
     parser.add_argument("--samples", type=int, default=256, help="test samples whose operations are counted")
     parser.add_argument("--tables", action="store_true", help="train nothing")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this file, too")
     options = parser.parse_args()
-    names = options.recipes or list(RECIPES)
+    known, kinds = (SMALL, ["spiking"]) if options.small else (RECIPES, list(KINDS))
+    names = options.recipes or list(known)
     for name in names:
-        if name not in RECIPES:
-            parser.error(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
+        if name not in known:
+            parser.error(f"no recipe {name!r}; there are: {', '.join(known)}")
     if not options.tables:
         for seed in options.seeds:  # each recipe's first seed is there before any second one
             for name in names:
-                for kind in KINDS:
+                for kind in kinds:
                     Run(name, kind, seed, options.runs).train()
     found = tables(names, options.seeds, options.runs, options.samples)
     here = "; ".join(f"{key}: {value}" for key, value in machine().items())
     text = "\n".join([*(table.markdown() for table in found), here])
     print(text)
     if options.write:
-        write(options.write, text)
+        write(options.write, text, SMALL_MARKS if options.small else MARKS)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,17 @@ from .losses import (
     sum_over_time,
     tet,
 )
-from .recipes import EXPECTED, RECIPES, Expected, Recipe, find_recipe, overlay, published_recipes, read_recipe
+from .recipes import (
+    EXPECTED,
+    RECIPES,
+    SMALL,
+    Expected,
+    Recipe,
+    find_recipe,
+    overlay,
+    published_recipes,
+    read_recipe,
+)
 from .regularisers import Spikes, distillation, feature_distillation, firing_rate_penalty, sparsity
 from .run_folder import RunError, RunFolder
 from .runs import build, check, evaluate, load_net, train, train_run
@@ -30,6 +40,7 @@ __all__ = [
     "EXPECTED",
     "READOUTS",
     "RECIPES",
+    "SMALL",
     "Config",
     "Expected",
     "Interrupted",

@@ -105,13 +105,85 @@ EXPECTED = {
 }
 
 
+# published kinds of networks, made small enough for minutes on two cores
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sew_resnet": ("sew_resnet18", {"stem": "cifar", "width": 16, "blocks": [1, 1, 1]}),
+    "ms_resnet": ("ms_resnet20", {"width": 16, "blocks": [1, 1, 1]}),
+    "tdbn_resnet": ("tdbn_resnet19", {"channels": [16, 16, 32, 64], "blocks": [1, 1, 1], "hidden": 64}),
+    "bn_resnet": (
+        "tdbn_resnet19",
+        {"channels": [16, 16, 32, 64], "blocks": [1, 1, 1], "hidden": 64, "norm": "BN"},
+    ),
+    "spikformer": ("spikformer_4_384_cifar10", {"dim": 64, "depth": 2, "heads": 4}),
+    "spikformer_cml": ("spikformer_4_384_cifar10_cml", {"dim": 64, "depth": 2, "heads": 4}),
+    "spikingformer": ("spikingformer_4_384_cifar10", {"dim": 64, "depth": 2, "heads": 4}),
+    "spikingformer_cml": ("spikingformer_4_384_cifar10_cml", {"dim": 64, "depth": 2, "heads": 4}),
+    "qkformer": ("qkformer_4_384_cifar10", {"dim": 48, "depths": [1, 1, 1], "heads": 4}),
+    "spike_driven_transformer": (
+        "spike_driven_transformer_2_512_cifar10",
+        {"dim": 64, "depth": 2, "heads": 4},
+    ),
+    "meta_spikeformer": (
+        "meta_spikeformer_15m",
+        {"widths": [16, 32, 64, 64], "depths": [1, 1, 1, 1, 1], "heads": 4, "mlp_ratio": 2},
+    ),
+    "spiking_mlp": ("spiking_mlp_t", {"patch": 2, "width": 32, "depths": [2, 2]}),
+    "spiking_mlp_spe": ("spiking_mlp_spe_t", {"patch": 2, "width": 33, "depths": [2, 2]}),
+}
+# as depth grows: membranes in the shortcuts against spikes behind the sums, all else alike
+_DEEP = {
+    f"{kind}{depth}": (
+        name,
+        {
+            "stem": "cifar",
+            "width": 8,
+            "blocks": 3 * [(depth - 2) // 6],
+            "neuron": "LIF",
+            "neuron_options": {"tau": 2.0, "detach_reset": True},
+        },
+    )
+    for kind, name in (("ms_resnet", "ms_resnet20"), ("spiking_resnet", "spiking_resnet18"))
+    for depth in (20, 50)
+}
+_OF_EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ta_snn": ("ta_snn_dvs_gesture", {"channels": [16, 32, 32], "hidden": 64, "reduction": 2}),
+    "snn": ("ta_snn_dvs_gesture", {"channels": [16, 32, 32], "hidden": 64, "attention": "none"}),
+    "liaf": ("liaf_net_dvs_gesture", {"stages": [[16, 32], [32]], "hidden": 64}),
+    "lif": ("liaf_net_dvs_gesture", {"stages": [[16, 32], [32]], "hidden": 64, "neuron": "PLIF"}),
+}
+
+
+def _small() -> dict[str, Recipe]:
+    """Return the recipes of published kinds, made small, by the name of the data and the kind."""
+    found = {}
+    tables = (("cifar10-subset", 8, {**_KINDS, **_DEEP}), ("fashion-mnist", 1, _KINDS))
+    for data, epochs, kinds in tables:
+        for kind, (model, options) in kinds.items():
+            found[f"{data}-{kind}"] = replace(
+                RECIPES[data], model=model, model_options=options, T=2, epochs=epochs, lr=2e-3
+            )
+    for kind, (model, options) in _OF_EVENTS.items():
+        found[f"n-mnist-{kind}"] = replace(
+            RECIPES["n-mnist"],
+            model=model,
+            model_options=options,
+            T=6,
+            data_options={"until": 0.06, "size": 32},
+        )
+    return found
+
+
+SMALL = _small()
+"""Published networks, made small, on the data and schedules of `RECIPES`; no part of those."""
+
+
 def published_recipes() -> dict[str, Path]:
     """Return the files of published recipes, by name: for machines with the data and GPUs, not run here."""
     return {path.stem: path for path in sorted((Path(__file__).parent / "published").glob("*.yaml"))}
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name, one of ours or a published one.
+    """Return the recipe of that name, one of `RECIPES` or `SMALL`, or a published one.
 
     Raises:
         UnknownName: there is none; the message gives the nearest.
@@ -119,9 +191,10 @@ def find_recipe(name: str) -> Recipe:
     published = published_recipes()
     if name in published:
         return overlay(Recipe(), published[name])
-    if name not in RECIPES:
-        raise unknown("recipe", name, {**RECIPES, **published})
-    return RECIPES[name]
+    ours = {**RECIPES, **SMALL}
+    if name not in ours:
+        raise unknown("recipe", name, {**ours, **published})
+    return ours[name]
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:

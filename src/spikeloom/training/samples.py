@@ -63,6 +63,8 @@ class EventOptions:
         stride: seconds from one window to the next.
         share: the part of a recording, from its beginning, whose windows are trained on.
         gap: seconds after that part which nobody sees.
+        until: seconds from its first event on that are taken of a recording of a data set with a split, as
+            0.06; 0 takes all.
     """
 
     size: int = 0
@@ -70,13 +72,14 @@ class EventOptions:
     stride: float = 0.05
     share: float = 0.6
     gap: float = 0.1
+    until: float = 0.0
 
     def __post_init__(self) -> None:
-        fine = self.window > 0 and self.stride > 0 and 0 < self.share < 1 and self.gap >= 0 and self.size >= 0
-        if not fine:
+        fine = self.window > 0 and self.stride > 0 and 0 < self.share < 1
+        if not (fine and min(self.gap, self.size, self.until) >= 0):
             raise ValueError(
-                f"data_options: {self}; size and gap are 0 or more, window and stride above 0 (s), share "
-                "between 0 and 1"
+                f"data_options: {self}; size, gap and until are 0 or more, window and stride above 0 (s), "
+                "share between 0 and 1"
             )
 
 
@@ -138,7 +141,14 @@ def _recordings(recipe: Recipe, options: EventOptions) -> Dataset:
     def part(split: str) -> Images:
         samples: Samples = load(recipe.data, split)
         pairs = (samples[i] for i in range(len(samples)))
-        return _stacked([(_frames(events, recipe, options), label) for events, label in pairs])
+        return _stacked([(begun(events), label) for events, label in pairs])
+
+    def begun(events: Events) -> Tensor:
+        if not options.until:
+            return _frames(events, recipe, options)
+        start = int(events.t[0]) if len(events) else 0
+        span = start, start + round(options.until * 1e6)
+        return _frames(events.between(*span), recipe, options, span)
 
     return Dataset(recipe.data, part("train"), part("test"), info(recipe.data).classes, 1.0, in_time=True)
 
