@@ -1,4 +1,4 @@
-"""The registry's networks for tests: one of each class, since variants differ in numbers alone, built small."""
+"""The registry's networks for tests: one of each class, as variants differ in numbers alone, built small."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from spikeloom.training.recipes import read_yaml, to_yaml
 
 ONE = ("T", "epochs", "accumulate", "devices", "evaluate_every", "keep_last")
 WHOLE: dict[str, int] = dict.fromkeys(ONE, 1) | {
-    "patience": 1, "checkpoint_steps": 1, "watch": 1, "step_epochs": 1, "mix_epochs": 1, "shift": 0, "workers": 0, "seed": 0,
+    "patience": 1, "checkpoint_steps": 1, "watch": 1, "step_epochs": 1,
+    "mix_epochs": 1, "shift": 0, "workers": 0, "seed": 0,
     "batch_size": 2,
 }  # fmt: skip
 POSITIVE = ("clip_norm", "temperature")
@@ -218,7 +219,8 @@ FULL: dict[str, Any] = {
     "optimizer": "sgd", "lr": 1e-5, "weight_decay": 0.0, "momentum": 0.5, "layer_decay": 0.75,
     "schedule": "step", "warmup_epochs": 1.5, "lr_end": 1e-7, "step_epochs": 2, "step_factor": 0.5,
     "clip_norm": 1.0, "ema": 0.0,
-    "shift": 2, "flip": True, "mixup": 0.2, "cutmix": 0.5, "mix_share": 0.5, "mix_epochs": 2, "learning": "bptt",
+    "shift": 2, "flip": True, "mixup": 0.2, "cutmix": 0.5, "mix_share": 0.5, "mix_epochs": 2,
+    "learning": "bptt",
     "learning_options": {"a": None}, "validation": 0.1, "select": "best", "patience": 4,
     "evaluate_every": 2, "checkpoint_steps": 9,
     "keep_last": 3, "workers": 1, "watch": 2, "trackers": ("tensorboard", "wandb"), "data": "digits",

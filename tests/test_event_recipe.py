@@ -60,3 +60,14 @@ def test_a_cut_that_does_not_exist() -> None:
 def test_recordings_that_are_not_here() -> None:
     with pytest.raises(data.DataError, match="n-mnist-1100"):
         training.load_samples(training.Recipe(data="n-mnist-1100"))
+
+
+@needs_recordings
+def test_the_beginnings_of_recordings() -> None:
+    options = {"until": 0.06, "size": 32}
+    samples = training.load_samples(training.Recipe(data="n-mnist-1100", T=6, data_options=options))
+    assert samples.train.pixels.shape == (1000, 6, 2, 32, 32)
+    events, _ = data.load("n-mnist-1100", "train")[3]
+    starts = events.t[0] + 10_000 * np.arange(7)
+    counts = np.diff(np.searchsorted(events.t, starts))
+    assert samples.train.pixels[3].sum((1, 2, 3)).tolist() == counts.tolist()

@@ -9,7 +9,7 @@ from spikeloom.cli import main
 from spikeloom.data import info
 from spikeloom.models.fitting import model_for
 from spikeloom.names import UnknownName
-from spikeloom.training import RECIPES, find_recipe, published_recipes
+from spikeloom.training import RECIPES, SMALL, find_recipe, published_recipes
 from spikeloom.training.optimizers import make_optimizer
 
 SENSORS = {"dvs128-gesture": (2, 128, 128), "cifar10-dvs": (2, 128, 128)}
@@ -36,6 +36,42 @@ def test_it_builds_its_network_and_optimizer(name: str) -> None:
     assert "arXiv:" in first
     if recipe.loss in ("tet", "rate-mse"):
         assert recipe.model_options["readout"] == "none"
+
+
+IMAGES = {"cifar10-jpeg-subset": (3, 32, 32), "fashion-mnist": (1, 28, 28), "n-mnist-1100": (2, 32, 32)}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_one_is_of_a_network_that_takes_its_data(name: str) -> None:
+    assert name not in RECIPES
+    recipe = find_recipe(name)
+    shape = IMAGES[recipe.data]
+    torch.manual_seed(0)
+    net = model_for(recipe.model, shape, 10, recipe.T, **recipe.model_options)
+    scores = net(torch.rand(recipe.T, 2, *shape))
+    assert scores.shape == (2, 10)
+    assert sum(p.numel() for p in net.parameters()) < 300_000
+
+
+def test_twins_are_of_one_size() -> None:
+    """Networks that are compared have as many parameters, but for what is compared."""
+
+    def size(name: str) -> int:
+        recipe = SMALL[name]
+        net = model_for(recipe.model, IMAGES[recipe.data], 10, recipe.T, **recipe.model_options)
+        return sum(p.numel() for p in net.parameters())
+
+    for one, other in (
+        ("cifar10-subset-ms_resnet50", "cifar10-subset-spiking_resnet50"),
+        ("cifar10-subset-ms_resnet20", "cifar10-subset-spiking_resnet20"),
+        ("cifar10-subset-tdbn_resnet", "cifar10-subset-bn_resnet"),
+        ("cifar10-subset-spikformer", "cifar10-subset-spikformer_cml"),
+        ("cifar10-subset-spikingformer", "cifar10-subset-spikingformer_cml"),
+        ("n-mnist-liaf", "n-mnist-lif"),
+    ):
+        assert size(one) == size(other)
+    attention = 6 * 3 + 3 * 6 + 3 + 6  # two linear layers over six steps
+    assert 0 < size("n-mnist-ta_snn") - size("n-mnist-snn") <= 5 * attention
 
 
 def test_they_are_listed_apart(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,8 +27,8 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")
         citation="Russakovsky et al., ImageNet large scale visual recognition challenge, IJCV 2015",
         homepage="https://image-net.org",
         obtain=(
-            "it is given to researchers at https://image-net.org: unpack it as imagenet/train/CLASS/*.JPEG and "
-            "imagenet/val/CLASS/*.JPEG, a folder a class"
+            "it is given to researchers at https://image-net.org: unpack it as imagenet/train/CLASS/*.JPEG "
+            "and imagenet/val/CLASS/*.JPEG, a folder a class"
         ),
         files=(
             File(name="imagenet/train/", splits=("train",)),
