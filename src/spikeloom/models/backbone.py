@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .. import stream
-from ..nn import PerStep, SharedDropout
+from ..nn import SharedDropout
 from ..nn.temporal_norms import StepNorm
+from ..nn.unit import begin as begin
 from .parts import Readout, read
 
 Size = int | tuple[int, int]
@@ -88,6 +89,11 @@ class Backbone(nn.Module):
         """Whether weights belong to steps, so that an input in time has T steps."""
         return self._fixed_T or any(isinstance(module, StepNorm) for module in self.modules())
 
+    def flat(self, channels: int, stride: int) -> int:
+        """Return the numbers of a map of so many channels, its sides the image's divided by the stride."""
+        _, height, width = self.input_shape
+        return channels * (height // stride) * (width // stride)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores."""
         return self.forward_head(self.forward_features(x))
@@ -152,14 +158,6 @@ class Backbone(nn.Module):
                 f"{type(self).__name__}: images of {height}x{width} pixels; its strides take multiples of "
                 f"{n}, as {near[0]}x{near[1]}: resize, crop or pad them"
             )
-
-
-def begin(layer: nn.Module, norm: nn.Module, neuron: nn.Module | None) -> tuple[PerStep, list[nn.Module]]:
-    """Return a stem, and what the first stage begins with: a norm that sees time is none of the stem's."""
-    behind = [] if neuron is None else [neuron]
-    if getattr(norm, "sees_time", False):
-        return PerStep(layer), [norm, *behind]
-    return PerStep(layer, norm), behind
 
 
 class Head(nn.Module):

@@ -111,7 +111,7 @@ def activation(
     return Recurrent(cell, synapse) if isinstance(cell, neurons.Neuron) else RectifiedRecurrent(synapse)
 
 
-def norms(name: str) -> Norm:
+def norms(name: str, **given: Any) -> Norm:
     """Return what makes a network's norms.
 
     It is called with the number of channels and, by name, what a norm may ask for: `T`, the number of steps;
@@ -121,13 +121,14 @@ def norms(name: str) -> Norm:
     Arguments:
         name: "BN" (torch's); "tdBN", to the scale of the threshold; or, with weights of each step, "TEBN",
             "BNTT" and "timeBN" (a whole batch norm a step).
+        given: which of these all norms of the network have, as T.
 
     Raises:
         UnknownName: no such norm.
     """
     if name not in _NORMS:
         raise unknown("norm", name, _NORMS)
-    return _NORMS[name]
+    return functools.partial(_NORMS[name], **given)
 
 
 def read(readout: Readout) -> Readout:
@@ -136,6 +137,20 @@ def read(readout: Readout) -> Readout:
     if readout not in known:
         raise unknown("readout", readout, known)
     return readout
+
+
+def truncated(net: nn.Module, *kinds: type[nn.Conv2d | nn.Linear]) -> None:
+    """Start layers of these kinds with normal weights of deviation 0.02 (cut at -2 and 2), and biases of 0.
+
+    Arguments:
+        net: a network, or a part of one.
+        kinds: `nn.Linear`, `nn.Conv2d`, or both.
+    """
+    for module in net.modules():
+        if isinstance(module, kinds):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _bn(channels: int, tokens: bool = False, **_: Any) -> nn.Module:

@@ -25,6 +25,20 @@ _WRAPPERS = ("module.", "_orig_mod.")  # what data parallelism and torch.compile
 _PLACES = ((".1.norm.", ".0.1."), (".1.neuron.", ".1."))
 
 
+def chained(theirs: str, ours: str, part: int | None = None) -> Keys:
+    """Return the keys of a layer and its norm, for what `sl.nn.chain` makes of them.
+
+    Arguments:
+        theirs: the layer's name in the reference, a regular expression, with "conv" in it (which stands for
+            "linear", too); its norm is named the same with "bn".
+        ours: the chain's name.
+        part: where the layer is but a part of ours, as of q, k and v, which one.
+    """
+    rest, mark = ("", "") if part is None else (r"(.*)$", rf"\1#{part}")
+    layer, norm = theirs.replace("conv", "(?:conv|linear)"), theirs.replace("conv", "bn")
+    return (rf"{layer}\.{rest}", f"{ours}.0.0.{mark}"), (rf"{norm}\.{rest}", f"{ours}.1.norm.{mark}")
+
+
 def load_reference(
     net: nn.Module, weights: Mapping[str, Any] | Path | str, *, keep: Sequence[str] = ()
 ) -> None:

@@ -19,142 +19,102 @@ from ..nn import (
 )
 from ..surrogate import Sigmoid
 from .backbone import Backbone, Head, Size
-from .parts import Readout, norms, units
+from .parts import Readout, norms, truncated, units
+from .reference import chained
 from .registry import Published, model
 
-_PAPER = "Zhou et al., ICLR 2023, arXiv:2209.15425"
-_CML = "Zhou et al. 2023, arXiv:2305.05954"
+_PAPER = {"paper": "Zhou et al., ICLR 2023, arXiv:2209.15425"}
+_CML: dict[str, Any] = {"paper": "Zhou et al. 2023, arXiv:2305.05954", "cml": True}
 _TABLE = "as the tables of QKFormer's paper have it"
 _README = "table in the repository of the CML paper"
 _REMEMBERED = "remembered from the paper, not checked"
-_CIFAR: dict[str, Any] = {
-    "image_size": 32,
-    "num_classes": 10,
-    "pools": (False, False, True, True),
-    "qkv_bias": True,
-}
+_SURVEY = "a survey's own training, 400 epochs"
+_LONG, _SHORT = ", 400 epochs", ", 300 epochs"
+_4_384: dict[str, Any] = {"depth": 4, "dim": 384, "heads": 12}
+_2_384 = {**_4_384, "depth": 2}
+_4_256: dict[str, Any] = {"depth": 4, "dim": 256, "heads": 8}
+_CIFAR: dict[str, Any] = {"image_size": 32, "pools": (False, False, True, True), "qkv_bias": True}
+_CIFAR10, _CIFAR100 = {**_CIFAR, "num_classes": 10}, {**_CIFAR, "num_classes": 100}
 _DVS: dict[str, Any] = {
     "in_channels": 2,
     "image_size": 128,
     "T": 16,
-    "dim": 256,
-    "depth": 2,
-    "heads": 16,
     "scale": 0.25,
+    "depth": 2,
+    "dim": 256,
+    "heads": 16,
 }
 
 
-def _imagenet(accuracy: float, source: str = _TABLE) -> Published:
-    return Published("imagenet", accuracy, 4, source)
+def _found(data: str, accuracy: float, source: str = _TABLE) -> Published:
+    return Published(data, accuracy, 4, source)
 
 
 def _events(data: str, ten: float, sixteen: float, source: str) -> tuple[Published, Published]:
     return Published(data, ten, 10, source), Published(data, sixteen, 16, source)
 
 
-@model("spikformer_8_768", _imagenet(74.81), paper=_PAPER, depth=8, dim=768, heads=12)
-@model("spikformer_10_512", _imagenet(73.68, _REMEMBERED), paper=_PAPER, depth=10, dim=512, heads=8)
-@model("spikformer_8_512", _imagenet(73.38), paper=_PAPER, depth=8, dim=512, heads=8)
-@model("spikformer_6_512", _imagenet(72.46, _REMEMBERED), paper=_PAPER, depth=6, dim=512, heads=8)
-@model("spikformer_8_384", _imagenet(70.24), paper=_PAPER, depth=8, dim=384, heads=12)
-@model("spikformer_8_768_cml", _imagenet(77.34, _README), paper=_CML, depth=8, dim=768, heads=12, cml=True)
-@model("spikformer_8_512_cml", _imagenet(75.61, _README), paper=_CML, depth=8, dim=512, heads=8, cml=True)
-@model("spikformer_8_384_cml", _imagenet(72.73, _README), paper=_CML, depth=8, dim=384, heads=12, cml=True)
+@model("spikformer_8_768", _found("imagenet", 74.81), depth=8, dim=768, heads=12, **_PAPER)
+@model("spikformer_10_512", _found("imagenet", 73.68, _REMEMBERED), depth=10, dim=512, heads=8, **_PAPER)
+@model("spikformer_8_512", _found("imagenet", 73.38), depth=8, dim=512, heads=8, **_PAPER)
+@model("spikformer_6_512", _found("imagenet", 72.46, _REMEMBERED), depth=6, dim=512, heads=8, **_PAPER)
+@model("spikformer_8_384", _found("imagenet", 70.24), depth=8, dim=384, heads=12, **_PAPER)
+@model("spikformer_8_768_cml", _found("imagenet", 77.34, _README), depth=8, dim=768, heads=12, **_CML)
+@model("spikformer_8_512_cml", _found("imagenet", 75.61, _README), depth=8, dim=512, heads=8, **_CML)
+@model("spikformer_8_384_cml", _found("imagenet", 72.73, _README), depth=8, dim=384, heads=12, **_CML)
 @model(
     "spikformer_4_384_cifar10",
-    Published("cifar10", 95.51, 4, f"{_TABLE}, 400 epochs"),
-    Published("cifar10", 95.19, 4, f"{_REMEMBERED}, 300 epochs"),
-    Published("cifar10", 95.12, 4, "a survey's own training, 400 epochs"),
-    paper=_PAPER,
-    depth=4,
-    dim=384,
-    heads=12,
-    **_CIFAR,
+    _found("cifar10", 95.51, _TABLE + _LONG),
+    _found("cifar10", 95.19, _REMEMBERED + _SHORT),
+    _found("cifar10", 95.12, _SURVEY),
+    **_4_384 | _CIFAR10 | _PAPER,
 )
-@model("spikformer_2_384_cifar10", paper=_PAPER, depth=2, dim=384, heads=12, **_CIFAR)
-@model("spikformer_4_256_cifar10", paper=_PAPER, depth=4, dim=256, heads=8, **_CIFAR)
+@model("spikformer_2_384_cifar10", **_2_384 | _CIFAR10 | _PAPER)
+@model("spikformer_4_256_cifar10", **_4_256 | _CIFAR10 | _PAPER)
 @model(
     "spikformer_4_384_cifar100",
-    Published("cifar100", 78.21, 4, f"{_TABLE}, 400 epochs"),
-    Published("cifar100", 77.86, 4, f"{_REMEMBERED}, 300 epochs"),
-    Published("cifar100", 77.37, 4, "a survey's own training, 400 epochs"),
-    paper=_PAPER,
-    depth=4,
-    dim=384,
-    heads=12,
-    **{**_CIFAR, "num_classes": 100},
+    _found("cifar100", 78.21, _TABLE + _LONG),
+    _found("cifar100", 77.86, _REMEMBERED + _SHORT),
+    _found("cifar100", 77.37, _SURVEY),
+    **_4_384 | _CIFAR100 | _PAPER,
 )
 @model(
     "spikformer_4_384_cifar10_cml",
-    Published("cifar10", 96.04, 4, f"{_README}, 400 epochs"),
-    Published("cifar10", 95.93, 4, f"{_README}, 300 epochs"),
-    paper=_CML,
-    depth=4,
-    dim=384,
-    heads=12,
-    cml=True,
-    **_CIFAR,
+    _found("cifar10", 96.04, _README + _LONG),
+    _found("cifar10", 95.93, _README + _SHORT),
+    **_4_384 | _CIFAR10 | _CML,
 )
-@model(
-    "spikformer_2_384_cifar10_cml",
-    Published("cifar10", 95.63, 4, _README),
-    paper=_CML,
-    depth=2,
-    dim=384,
-    heads=12,
-    cml=True,
-    **_CIFAR,
-)
-@model(
-    "spikformer_4_256_cifar10_cml",
-    Published("cifar10", 94.82, 4, _README),
-    paper=_CML,
-    depth=4,
-    dim=256,
-    heads=8,
-    cml=True,
-    **_CIFAR,
-)
+@model("spikformer_2_384_cifar10_cml", _found("cifar10", 95.63, _README), **_2_384 | _CIFAR10 | _CML)
+@model("spikformer_4_256_cifar10_cml", _found("cifar10", 94.82, _README), **_4_256 | _CIFAR10 | _CML)
 @model(
     "spikformer_4_384_cifar100_cml",
-    Published("cifar100", 80.02, 4, f"{_README}, 400 epochs"),
-    Published("cifar100", 79.65, 4, f"{_README}, 300 epochs"),
-    paper=_CML,
-    depth=4,
-    dim=384,
-    heads=12,
-    cml=True,
-    **{**_CIFAR, "num_classes": 100},
+    _found("cifar100", 80.02, _README + _LONG),
+    _found("cifar100", 79.65, _README + _SHORT),
+    **_4_384 | _CIFAR100 | _CML,
 )
 @model(
     "spikformer_2_256_cifar10_dvs",
     *_events("cifar10-dvs", 78.9, 80.9, _TABLE),
-    paper=_PAPER,
     num_classes=10,
-    **_DVS,
+    **_DVS | _PAPER,
 )
 @model(
     "spikformer_2_256_dvs_gesture",
     *_events("dvs128-gesture", 96.9, 98.3, _TABLE),
-    paper=_PAPER,
     num_classes=11,
-    **_DVS,
+    **_DVS | _PAPER,
 )
 @model(
     "spikformer_2_256_cifar10_dvs_cml",
     *_events("cifar10-dvs", 79.2, 80.9, _README),
-    paper=_CML,
     num_classes=10,
-    cml=True,
-    **_DVS,
+    **_DVS | _CML,
 )
 @model(
     "spikformer_2_256_dvs_gesture_cml",
     *_events("dvs128-gesture", 97.6, 98.6, _README),
-    paper=_CML,
     num_classes=11,
-    cml=True,
-    **_DVS,
+    **_DVS | _CML,
 )
 class Spikformer(Backbone):
     r"""Patches of spikes, then blocks of self-attention and MLP, to each of which its input is added.
@@ -202,24 +162,16 @@ class Spikformer(Backbone):
         (r"^pos_embed$|^norm\.|\.norm[12]\.", ""),  # made there, but not used
         (r"^patch_embed\.(?:proj|block1)_conv\.", "stem.0."),
         (r"^patch_embed\.(?:proj|block1)_bn\.", "stem.1."),
-        *(
-            (rf"^patch_embed\.(?:proj_{part}{i}|block{i + 1}_{part})\.", f"stages.{i}.{ours}.")
-            for i in (1, 2, 3)
-            for part, ours in (("conv", "0.0"), ("bn", "1.norm"))
-        ),
-        (r"^patch_embed\.rpe_conv\.", "stages.4.0.branch.0.0."),
-        (r"^patch_embed\.rpe_bn\.", "stages.4.0.branch.1.norm."),
-        *(
-            (rf"\.attn\.{part}_{theirs}\.(.*)$", rf".0.branch.qkv.{ours}.\1#{i}")
-            for i, part in enumerate("qkv")
-            for theirs, ours in (("(?:conv|linear)", "0.0"), ("bn", "1.norm"))
-        ),
-        (r"\.attn\.proj_(?:conv|linear)\.", ".0.branch.out.0.0."),
-        (r"\.attn\.proj_bn\.", ".0.branch.out.1.norm."),
-        (r"\.mlp\.fc1_(?:conv|linear)\.", ".1.branch.0.0.0."),
-        (r"\.mlp\.fc1_bn\.", ".1.branch.0.1.norm."),
-        (r"\.mlp\.fc2_(?:conv|linear)\.", ".1.branch.1.0.0."),
-        (r"\.mlp\.fc2_bn\.", ".1.branch.1.1.norm."),
+        *chained(r"^patch_embed\.(?:proj_conv1|block2_conv)", "stages.1"),
+        *chained(r"^patch_embed\.(?:proj_conv2|block3_conv)", "stages.2"),
+        *chained(r"^patch_embed\.(?:proj_conv3|block4_conv)", "stages.3"),
+        *chained(r"^patch_embed\.rpe_conv", "stages.4.0.branch"),
+        *chained(r"\.attn\.q_conv", ".0.branch.qkv", 0),
+        *chained(r"\.attn\.k_conv", ".0.branch.qkv", 1),
+        *chained(r"\.attn\.v_conv", ".0.branch.qkv", 2),
+        *chained(r"\.attn\.proj_conv", ".0.branch.out"),
+        *chained(r"\.mlp\.fc1_conv", ".1.branch.0"),
+        *chained(r"\.mlp\.fc2_conv", ".1.branch.1"),
         (r"^block\.", "stages.4.1."),
         (r"^head\.", "head.linear."),
     )
@@ -249,23 +201,16 @@ class Spikformer(Backbone):
         on_tokens = functools.partial(on_map, tokens=True)
         patches = SpikingPatchSplitting(in_channels, dim, pools, cml=cml, neuron=make, norm=on_map)
         position = RelativePositionEmbedding(dim, neuron=make, norm=on_map)
-        blocks: list[nn.Module] = []
-        for _ in range(depth):
-            attention = SpikingSelfAttention(
-                dim, heads, scale, qkv_bias=qkv_bias, neuron=make, norm=on_tokens
+        blocks = [
+            nn.Sequential(
+                Residual(
+                    SpikingSelfAttention(dim, heads, scale, qkv_bias=qkv_bias, neuron=make, norm=on_tokens)
+                ),
+                Residual(FeedForward(dim, mlp_ratio * dim, neuron=make, norm=on_tokens)),
             )
-            mlp = FeedForward(dim, mlp_ratio * dim, neuron=make, norm=on_tokens)
-            blocks.append(nn.Sequential(Residual(attention), Residual(mlp)))
+            for _ in range(depth)
+        ]
         self.stem = patches.stem
         self.stages = nn.ModuleList([*patches.stages, nn.Sequential(position, OnTokens(*blocks))])
         self.head = Head(dim, num_classes)
-        truncated(self)
-
-
-def truncated(net: nn.Module, std: float = 0.02) -> None:
-    """Start linear layers with weights of a truncated normal distribution, and biases of 0."""
-    for module in net.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        truncated(self, nn.Linear)

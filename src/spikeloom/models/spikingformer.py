@@ -11,144 +11,104 @@ from torch import nn
 from ..nn import FeedForward, OnTokens, Residual, SpikingSelfAttention, SpikingTokenizer, Unit
 from ..surrogate import Sigmoid
 from .backbone import Backbone, Head, Size
-from .parts import Readout, norms, units
+from .parts import Readout, norms, truncated, units
+from .reference import chained
 from .registry import Published, model
-from .spikformer import truncated
 
-_PAPER = "Zhou et al. 2023, arXiv:2304.11954"
-_CML = "Zhou et al. 2023, arXiv:2305.05954"
+_PAPER = {"paper": "Zhou et al. 2023, arXiv:2304.11954"}
+_CML: dict[str, Any] = {"paper": "Zhou et al. 2023, arXiv:2305.05954", "cml": True}
 _README = "table in the authors' repository"
-_CIFAR: dict[str, Any] = {"image_size": 32, "num_classes": 10, "pools": (False, False, True, True)}
-_CIFAR100 = {**_CIFAR, "num_classes": 100, "depth": 4, "dim": 384, "heads": 8}
+_LONG = f"{_README}, 400 epochs"
+_4_384: dict[str, Any] = {"depth": 4, "dim": 384, "heads": 12}
+_2_384 = {**_4_384, "depth": 2}
+_4_256: dict[str, Any] = {"depth": 4, "dim": 256, "heads": 8}
+_CIFAR10: dict[str, Any] = {"image_size": 32, "num_classes": 10, "pools": (False, False, True, True)}
+_CIFAR100 = {**_CIFAR10, **_4_384, "num_classes": 100, "heads": 8}
 _DVS: dict[str, Any] = {
     "in_channels": 2,
     "image_size": 128,
     "T": 16,
-    "dim": 256,
     "depth": 2,
+    "dim": 256,
     "heads": 16,
 }
 
 
-def _imagenet(accuracy: float) -> Published:
-    return Published("imagenet", accuracy, 4, _README)
-
-
-def _cifar(accuracy: float, data: str = "cifar10", more: str = "") -> Published:
-    return Published(data, accuracy, 4, f"{_README}{more}")
+def _found(data: str, accuracy: float, source: str = _README) -> Published:
+    return Published(data, accuracy, 4, source)
 
 
 def _events(data: str, ten: float, sixteen: float) -> tuple[Published, Published]:
     return Published(data, ten, 10, _README), Published(data, sixteen, 16, _README)
 
 
-_LONG = ", 400 epochs"
-
-
-@model("spikingformer_8_768", _imagenet(75.85), paper=_PAPER, dim=768)
-@model("spikingformer_8_512", _imagenet(74.79), paper=_PAPER, dim=512)
-@model("spikingformer_8_384", _imagenet(72.45), paper=_PAPER, dim=384)
+@model("spikingformer_8_768", _found("imagenet", 75.85), dim=768, **_PAPER)
+@model("spikingformer_8_512", _found("imagenet", 74.79), dim=512, **_PAPER)
+@model("spikingformer_8_384", _found("imagenet", 72.45), dim=384, **_PAPER)
 @model(
     "spikingformer_8_768_cml",
-    _imagenet(77.64),
-    Published("imagenet", 78.46, 4, f"{_README}, fine-tuned at 288x288 pixels"),
-    paper=_CML,
+    _found("imagenet", 77.64),
+    _found("imagenet", 78.46, f"{_README}, fine-tuned at 288x288 pixels"),
     dim=768,
-    cml=True,
+    **_CML,
 )
-@model("spikingformer_8_512_cml", _imagenet(76.54), paper=_CML, dim=512, cml=True)
-@model("spikingformer_8_384_cml", _imagenet(74.35), paper=_CML, dim=384, cml=True)
+@model("spikingformer_8_512_cml", _found("imagenet", 76.54), dim=512, **_CML)
+@model("spikingformer_8_384_cml", _found("imagenet", 74.35), dim=384, **_CML)
 @model(
     "spikingformer_4_384_cifar10",
-    _cifar(95.81, more=_LONG),
-    _cifar(95.61),
-    paper=_PAPER,
-    depth=4,
-    dim=384,
-    heads=12,
-    **_CIFAR,
+    _found("cifar10", 95.81, _LONG),
+    _found("cifar10", 95.61),
+    **_4_384 | _CIFAR10 | _PAPER,
 )
-@model("spikingformer_2_384_cifar10", _cifar(95.22), paper=_PAPER, depth=2, dim=384, heads=12, **_CIFAR)
-@model("spikingformer_4_256_cifar10", _cifar(94.77), paper=_PAPER, depth=4, dim=256, heads=8, **_CIFAR)
+@model("spikingformer_2_384_cifar10", _found("cifar10", 95.22), **_2_384 | _CIFAR10 | _PAPER)
+@model("spikingformer_4_256_cifar10", _found("cifar10", 94.77), **_4_256 | _CIFAR10 | _PAPER)
 @model(
     "spikingformer_4_384_cifar100",
-    _cifar(79.21, "cifar100", _LONG),
-    _cifar(79.09, "cifar100"),
-    paper=_PAPER,
-    **_CIFAR100,
+    _found("cifar100", 79.21, _LONG),
+    _found("cifar100", 79.09),
+    **_CIFAR100 | _PAPER,
 )
 @model(
     "spikingformer_4_384_cifar10_cml",
-    _cifar(95.95, more=_LONG),
-    _cifar(95.81),
-    paper=_CML,
-    depth=4,
-    dim=384,
-    heads=12,
-    cml=True,
-    **_CIFAR,
+    _found("cifar10", 95.95, _LONG),
+    _found("cifar10", 95.81),
+    **_4_384 | _CIFAR10 | _CML,
 )
-@model(
-    "spikingformer_2_384_cifar10_cml",
-    _cifar(95.54),
-    paper=_CML,
-    depth=2,
-    dim=384,
-    heads=12,
-    cml=True,
-    **_CIFAR,
-)
-@model(
-    "spikingformer_4_256_cifar10_cml",
-    _cifar(94.94),
-    paper=_CML,
-    depth=4,
-    dim=256,
-    heads=8,
-    cml=True,
-    **_CIFAR,
-)
+@model("spikingformer_2_384_cifar10_cml", _found("cifar10", 95.54), **_2_384 | _CIFAR10 | _CML)
+@model("spikingformer_4_256_cifar10_cml", _found("cifar10", 94.94), **_4_256 | _CIFAR10 | _CML)
 @model(
     "spikingformer_4_384_cifar100_cml",
-    _cifar(80.37, "cifar100", _LONG),
-    _cifar(79.98, "cifar100"),
-    paper=_CML,
-    cml=True,
-    **_CIFAR100,
+    _found("cifar100", 80.37, _LONG),
+    _found("cifar100", 79.98),
+    **_CIFAR100 | _CML,
 )
 @model(
     "spikingformer_2_256_cifar10_dvs",
     *_events("cifar10-dvs", 79.9, 81.3),
-    paper=_PAPER,
     num_classes=10,
     tau=1.5,
-    **_DVS,
+    **_DVS | _PAPER,
 )
 @model(
     "spikingformer_2_256_dvs_gesture",
     *_events("dvs128-gesture", 96.2, 98.3),
-    paper=_PAPER,
     num_classes=11,
     tau=1.5,
-    **_DVS,
+    **_DVS | _PAPER,
 )
 @model(
     "spikingformer_2_256_cifar10_dvs_cml",
     *_events("cifar10-dvs", 80.5, 81.4),
-    paper=_CML,
     num_classes=10,
     tau=1.75,
-    cml=True,
-    **_DVS,
+    **_DVS | _CML,
 )
 @model(
     "spikingformer_2_256_dvs_gesture_cml",
     *_events("dvs128-gesture", 97.2, 98.6),
-    paper=_CML,
     num_classes=11,
     tau=1.75,
-    cml=True,
-    **_DVS,
+    **_DVS | _CML,
 )
 class Spikingformer(Backbone):
     r"""Membranes of patches, and blocks of self-attention and MLP, from neurons to membranes, added.
@@ -197,24 +157,16 @@ class Spikingformer(Backbone):
         (r"\.norm[12]\.", ""),  # made there, but not used
         (r"^patch_embed\.(?:proj|block0)_conv\.", "stem.0."),
         (r"^patch_embed\.(?:proj|block0)_bn\.", "stem.1."),
-        *(
-            (rf"^patch_embed\.(?:proj|block){i}_{part}\.", f"stages.{i}.{ours}.")
-            for i in (1, 2, 3)
-            for part, ours in (("conv", "0.0"), ("bn", "1.norm"))
-        ),
-        (r"^patch_embed\.(?:proj|block)4_conv\.", "stages.4.0.0.0."),
-        (r"^patch_embed\.(?:proj|block)4_bn\.", "stages.4.0.0.1."),
-        *(
-            (rf"\.attn\.{part}_{theirs}\.(.*)$", rf".0.branch.qkv.{ours}.\1#{i}")
-            for i, part in enumerate("qkv")
-            for theirs, ours in (("conv", "0.0"), ("bn", "1.norm"))
-        ),
-        (r"\.attn\.proj_conv\.", ".0.branch.out.0.0."),
-        (r"\.attn\.proj_bn\.", ".0.branch.out.0.1."),
-        (r"\.mlp\.mlp1_conv\.", ".1.branch.1.0.0."),
-        (r"\.mlp\.mlp1_bn\.", ".1.branch.1.1.norm."),
-        (r"\.mlp\.mlp2_conv\.", ".1.branch.2.0.0."),
-        (r"\.mlp\.mlp2_bn\.", ".1.branch.2.0.1."),
+        *chained(r"^patch_embed\.(?:proj|block)1_conv", "stages.1"),
+        *chained(r"^patch_embed\.(?:proj|block)2_conv", "stages.2"),
+        *chained(r"^patch_embed\.(?:proj|block)3_conv", "stages.3"),
+        *chained(r"^patch_embed\.(?:proj|block)4_conv", "stages.4.0"),
+        *chained(r"\.attn\.q_conv", ".0.branch.qkv", 0),
+        *chained(r"\.attn\.k_conv", ".0.branch.qkv", 1),
+        *chained(r"\.attn\.v_conv", ".0.branch.qkv", 2),
+        *chained(r"\.attn\.proj_conv", ".0.branch.out"),
+        *chained(r"\.mlp\.mlp1_conv", ".1.branch.1"),
+        *chained(r"\.mlp\.mlp2_conv", ".1.branch.2"),
         (r"^block\.", "stages.4.1."),
         (r"^head\.", "head.linear."),
     )
@@ -243,13 +195,15 @@ class Spikingformer(Backbone):
         on_map = functools.partial(norms(norm), T=self.T)
         on_tokens = functools.partial(on_map, tokens=True)
         tokenizer = SpikingTokenizer(in_channels, dim, pools, cml=cml, neuron=make, norm=on_map)
-        blocks: list[nn.Module] = []
-        for _ in range(depth):
-            attention = SpikingSelfAttention(dim, heads, scale, "pre", neuron=make, norm=on_tokens)
-            mlp = FeedForward(dim, mlp_ratio * dim, "pre", neuron=make, norm=on_tokens)
-            blocks.append(nn.Sequential(Residual(attention), Residual(mlp)))
+        blocks = [
+            nn.Sequential(
+                Residual(SpikingSelfAttention(dim, heads, scale, "pre", neuron=make, norm=on_tokens)),
+                Residual(FeedForward(dim, mlp_ratio * dim, "pre", neuron=make, norm=on_tokens)),
+            )
+            for _ in range(depth)
+        ]
         self.stem = tokenizer.units.stem
         last = nn.Sequential(tokenizer.out, OnTokens(*blocks))
         self.stages = nn.ModuleList([*tokenizer.units.stages, last])
         self.head = Head(dim, num_classes)
-        truncated(self.head)
+        truncated(self.head, nn.Linear)

@@ -10,7 +10,7 @@ from ..neurons import LIF
 from .connect import Residual
 from .per_step import PerStep
 from .speds import patch
-from .unit import Unit, chain, unit
+from .unit import Unit, begin, chain, unit
 
 
 class SpikingPatchSplitting(nn.Module):
@@ -65,8 +65,10 @@ class SpikingPatchSplitting(nn.Module):
                 f"{halvings}"
             )
         widths = [dim // 2**i for i in reversed(range(len(pools)))]
-        self.stem, first = _begin(in_channels, widths[0], pools[0], cml, unit(neuron), norm)
-        self.stages = nn.ModuleList([first])
+        conv = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
+        pooling = nn.MaxPool2d(3, 2, 1) if pools[0] and cml else None
+        self.stem, begun = begin(conv, norm(widths[0]), unit(neuron), pooling)
+        self.stages = nn.ModuleList([nn.Sequential(*begun, *_pooling(pools[0] and not cml))])
         for i, pool in enumerate(pools[1:]):
             layer = patch(widths[i], widths[i + 1], pool and cml, unit(neuron), norm)
             self.stages.append(nn.Sequential(*layer, *_pooling(pool and not cml)))
@@ -138,24 +140,6 @@ class RelativePositionEmbedding(Residual):
         self, dim: int, *, neuron: Unit = LIF, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
     ) -> None:
         super().__init__(chain(nn.Conv2d(dim, dim, 3, 1, 1, bias=False), norm(dim), unit(neuron)))
-
-
-def _begin(
-    in_channels: int,
-    width: int,
-    pool: bool,
-    cml: bool,
-    neuron: nn.Module,
-    norm: Callable[[int], nn.Module],
-) -> tuple[PerStep, nn.Sequential]:
-    """Return the first unit in two: as much of it as sees no time, and the rest."""
-    conv, normed = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False), norm(width)
-    before, behind = _pooling(pool and cml), _pooling(pool and not cml)
-    if getattr(normed, "sees_time", False):
-        return PerStep(conv), nn.Sequential(normed, *before, neuron, *behind)
-    return PerStep(conv, normed, *(layer for part in before for layer in part)), nn.Sequential(
-        neuron, *behind
-    )
 
 
 def _pooling(pool: bool) -> list[PerStep]:

@@ -69,3 +69,21 @@ def chain(layer: nn.Module, norm: nn.Module, neuron: nn.Module | None = None) ->
     if isinstance(neuron, Neuron) and isinstance(norm, BatchNorm) and is_known(norm):
         return nn.Sequential(fold(layer), NormNeuron(norm, neuron, channel_axis=-1 if tokens else 2))
     return nn.Sequential(fold(layer, norm), *([] if neuron is None else [neuron]))
+
+
+def begin(
+    layer: nn.Module, norm: nn.Module, neuron: nn.Module | None = None, pool: nn.Module | None = None
+) -> tuple[PerStep, list[nn.Module]]:
+    """Return a network's stem, which of a static image is computed once, and what comes behind it in time.
+
+    Arguments:
+        layer: an ordinary torch layer.
+        norm: as in `chain`; one that sees time is none of the stem's, nor is what is behind it.
+        neuron: the neuron behind; none if None.
+        pool: a torch layer between norm and neuron; nothing if None.
+    """
+    pooling = [] if pool is None else [pool]
+    behind = [] if neuron is None else [neuron]
+    if getattr(norm, "sees_time", False):
+        return PerStep(layer), [norm, *map(PerStep, pooling), *behind]
+    return PerStep(layer, norm, *pooling), behind
