@@ -159,9 +159,8 @@ def _small() -> dict[str, Recipe]:
     tables = (("cifar10-subset", 8, {**_KINDS, **_DEEP}), ("fashion-mnist", 1, _KINDS))
     for data, epochs, kinds in tables:
         for kind, (model, options) in kinds.items():
-            found[f"{data}-{kind}"] = replace(
-                RECIPES[data], model=model, model_options=options, T=2, epochs=epochs, lr=2e-3
-            )
+            base = RECIPES[data]
+            found[f"{data}-{kind}"] = replace(base, model=model, model_options=options, epochs=epochs)
     for kind, (model, options) in _OF_EVENTS.items():
         found[f"n-mnist-{kind}"] = replace(
             RECIPES["n-mnist"],
