@@ -119,41 +119,36 @@ class Run:
         return costs
 
 
-def tables(names: Sequence[str], seeds: Sequence[int], root: Path, samples: int) -> list[Table]:
-    """Return the tables of the runs that are finished."""
+def tables(
+    names: Sequence[str], seeds: Sequence[int], root: Path, samples: int, twins: bool = True
+) -> list[Table]:
+    """Return the tables of the runs that are finished; `twins`: of those with ReLU, too."""
+    relu = ("with ReLU", "each seed") if twins else ()
     reached = Table(
         "Test accuracy",
-        (
-            "recipe",
-            "data: train / test",
-            "network",
-            "spiking",
-            "each seed",
-            "with ReLU",
-            "each seed",
-            "s a seed",
-        ),
+        ("recipe", "data: train / test", "network", "spiking", "each seed", *relu, "s a seed"),
     )
+    relu = ("ReLU: MACs", "energy", "ratio") if twins else ()
     cost = Table(
         "Operations and energy of an inference",
-        ("recipe", "parameters", "firing rate", "ACs", "MACs", "energy", "ReLU: MACs", "energy", "ratio"),
+        ("recipe", "parameters", "firing rate", "ACs", "MACs", "energy", *relu),
     )
+    kinds = list(KINDS) if twins else ["spiking"]
     for name in names:
-        spiking, relu = (_finished(name, kind, seeds, root) for kind in KINDS)
-        if not spiking:
+        found = [_finished(name, kind, seeds, root) for kind in kinds]
+        if not found[0]:
             continue
         recipe = find_recipe(name)
         data = load_samples(recipe)
-        seconds = [f"{_seconds(runs):.0f}" if runs else "-" for runs in (spiking, relu)]
         reached.add(
             name,
             f"{recipe.data}: {len(data.train):,} / {len(data.test):,}",
             network(recipe),
-            *(cell for runs in (spiking, relu) for cell in accuracies(runs)),
-            " / ".join(seconds),
+            *(cell for runs in found for cell in accuracies(runs)),
+            " / ".join(f"{_seconds(runs):.0f}" if runs else "-" for runs in found),
         )
-        ours = spiking[0].costs(samples)
-        theirs = relu[0].costs(samples) if relu else None
+        ours, *theirs = (runs[0].costs(samples) if runs else None for runs in found)
+        assert ours is not None
         cost.add(
             name,
             f"{ours['parameters']:,}",
@@ -161,16 +156,18 @@ def tables(names: Sequence[str], seeds: Sequence[int], root: Path, samples: int)
             _brief(ours["acs"]),
             _brief(ours["macs"]),
             f"{_brief(ours['nanojoules'] * 1e-9)}J",
-            *(("-", "-", "-") if theirs is None else _compared(ours, theirs)),
+            *(cell for one in theirs for cell in (_compared(ours, one) if one else ("-", "-", "-"))),
         )
+    both = ", spiking / ReLU" if twins else ""
     reached.notes = [
         f"Mean ± standard deviation of the seeds {', '.join(map(str, seeds))}; seconds are the median of the "
-        "whole command's, spiking / ReLU."
+        f"whole command's{both}."
     ]
     for name in (str(row[0]) for row in reached.rows):
-        if "train" not in info(find_recipe(name).data).splits:
+        recipe = find_recipe(name)
+        if "train" not in info(recipe.data).splits:
             reached.notes.append(
-                f"{name} is a smoke test, no result: {find_recipe(name).data} has no split; what is trained "
+                f"{name} is a smoke test, no result: {recipe.data} has no split; what is trained "
                 "and tested on are parts of the same recordings, with a gap in time between them."
             )
     cost.notes = [
@@ -251,7 +248,7 @@ def main() -> None:
             for name in names:
                 for kind in kinds:
                     Run(name, kind, seed, options.runs).train()
-    found = tables(names, options.seeds, options.runs, options.samples)
+    found = tables(names, options.seeds, options.runs, options.samples, twins=not options.small)
     here = "; ".join(f"{key}: {value}" for key, value in machine().items())
     text = "\n".join([*(table.markdown() for table in found), here])
     print(text)
