@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,7 @@ from ..neurons.firing import Firing
 from ..nn import PerStep, Residual, Unit, chain, unit
 from ..surrogate import Rect
 from .backbone import Backbone, Head, Size, begin
+from .convolutional import Layer, plain_stages, residual_stages
 from .parts import Norm, Readout, norms, units
 from .registry import Published, model
 
@@ -166,32 +168,28 @@ class LIAFResNet(Backbone):
         readout: Readout = "mean",
     ) -> None:
         super().__init__(in_channels, image_size, T, neuron, readout)
-        make, normed = _units(neuron, neuron_options, activation), norms(norm)
+        make = _units(neuron, neuron_options, activation)
+        normed = norms(norm, T=self.T, v_threshold=0.5)
         behind = _Apply(activation) if neuron == "LIAF" else None
         conv = nn.Conv2d(in_channels, width, 7, 2, 3)
-        self.stem, begun = begin(conv, normed(width, T=self.T, v_threshold=0.5), unit(make))
-        channels, self.stages = width, nn.ModuleList()
-        for i, count in enumerate(blocks):
-            layers: list[nn.Module] = [*begun, PerStep(nn.MaxPool2d(3, 2))] if i == 0 else []
-            for _ in range(count):
-                layers.append(_block(channels, width * 2**i, make, normed, self.T, behind))
-                channels = width * 2**i
-            self.stages.append(nn.Sequential(*layers))
-        self.head = Head(channels, num_classes)
+        self.stem, begun = begin(conv, normed(width), unit(make))
+        widths = [width * 2**i for i in range(len(blocks))]
+        block = functools.partial(_block, make, normed, behind)
+        early, *others = residual_stages(width, blocks, widths, block)
+        self.stages = nn.ModuleList([nn.Sequential(*begun, PerStep(nn.MaxPool2d(3, 2)), *early), *others])
+        self.head = Head(widths[-1], num_classes)
 
 
-def _block(channels: int, out: int, make: Unit, normed: Norm, T: int, behind: nn.Module | None) -> nn.Module:
+def _block(
+    make: Unit, normed: Norm, behind: nn.Module | None, channels: int, out: int, stride: int
+) -> nn.Module:
     """Return a block; what its neurons learn, the decay, is one and the same of both."""
     neuron, last = unit(make), unit(make)
     for name, learned in neuron.named_parameters(recurse=False):
         setattr(last, name, learned)
-    given = {"T": T, "v_threshold": 0.5}
-    stride = 1 if channels == out else 2
     first, second = nn.Conv2d(channels, out, 3, stride, 1), nn.Conv2d(out, out, 3, 1, 1)
-    branch = nn.Sequential(
-        chain(first, normed(out, **given), neuron), chain(second, normed(out, alpha=0.5**0.5, **given))
-    )
-    between = normed(out, alpha=0.5**0.5, **given)
+    branch = nn.Sequential(chain(first, normed(out), neuron), chain(second, normed(out, alpha=0.5**0.5)))
+    between = normed(out, alpha=0.5**0.5)
     shortcut: nn.Module
     if channels != out:
         shortcut = chain(nn.Conv2d(channels, out, 1, stride), between)
@@ -248,23 +246,18 @@ class LIAFNet(Backbone):
     ) -> None:
         times = 2 ** len(stages)
         super().__init__(in_channels, image_size, T, neuron, readout, multiple_of=times, fixed_size=True)
-        make, normed = _units(neuron, neuron_options, activation), norms(norm)
-        channels, self.stages = in_channels, nn.ModuleList()
-        for i, widths in enumerate(stages):
-            layers: list[nn.Module] = []
-            for j, width in enumerate(widths):
-                conv, between = nn.Conv2d(channels, width, 3, 1, 1), normed(width, T=self.T, v_threshold=0.5)
-                if i == j == 0:
-                    self.stem, layers = begin(conv, between, unit(make))
-                else:
-                    layers.append(chain(conv, between, unit(make)))
-                channels = width
-            self.stages.append(nn.Sequential(*layers, PerStep(nn.AvgPool2d(2))))
-        _, high, wide = self.input_shape
-        features = channels * (high // times) * (wide // times)
+        make = _units(neuron, neuron_options, activation)
+        normed = norms(norm, T=self.T, v_threshold=0.5)
+
+        def layer(channels: int, width: int, _: bool) -> Layer:
+            return nn.Conv2d(channels, width, 3, 1, 1), normed(width), unit(make)
+
+        self.stem, found = plain_stages(in_channels, stages, layer)
+        self.stages = nn.ModuleList(nn.Sequential(*stage, PerStep(nn.AvgPool2d(2))) for stage in found)
+        size = self.flat(stages[-1][-1], times)
         ends: list[nn.Module] = [nn.Flatten(2)]
-        for count in (hidden, num_classes):
-            between = normed(count, T=self.T, v_threshold=0.5, tokens=True)
-            ends.append(chain(nn.Linear(features, count), between, unit(make, channel_axis=-1)))
-            features = count
+        for width in (hidden, num_classes):
+            neurons = unit(make, channel_axis=-1)
+            ends.append(chain(nn.Linear(size, width), normed(width, tokens=True), neurons))
+            size = width
         self.head = nn.Sequential(*ends)

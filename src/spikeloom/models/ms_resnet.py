@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
@@ -11,9 +12,9 @@ from ..names import unknown
 from ..nn import PerStep, Residual, Unit, chain, unit
 from ..surrogate import Rect
 from .backbone import Backbone, Head, Size, begin
+from .convolutional import basic, residual_stages, stem_of
 from .parts import Norm, Readout, norms, units
 from .registry import Published, model
-from .sew_resnet import basic, stem_of
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 104: (3, 8, 32, 8)}
 STEMS = ("imagenet", "deep", "cifar")
@@ -108,18 +109,13 @@ class MSResNet(Backbone):
             detach_reset=True,
             surrogate=Rect(0.5),
         )
-        normed = _starting_at(threshold, norms(norm), self.T)
+        normed = _starting_at(threshold, norms(norm, T=self.T, v_threshold=threshold))
         self.stem, begun = begin(_stem(stem, in_channels, width), normed(width), None)
-        self.stages = nn.ModuleList()
-        channels = width
-        for i, count in enumerate(counts):
-            layers: list[nn.Module] = [*begun] if i == 0 else []
-            for j in range(count):
-                out, stride = width * 2**i, 2 if j == 0 and (i > 0 or stem != "cifar") else 1
-                layers.append(_block(channels, out, stride, shortcut, make, normed))
-                channels = out
-            self.stages.append(nn.Sequential(*layers))
-        self.head = nn.Sequential(unit(make), Head(channels, num_classes, dropout))
+        widths = [width * 2**i for i in range(len(counts))]
+        block = functools.partial(_block, shortcut, make, normed)
+        early, *others = residual_stages(width, counts, widths, block, stride=1 if stem == "cifar" else 2)
+        self.stages = nn.ModuleList([nn.Sequential(*begun, *early), *others])
+        self.head = nn.Sequential(unit(make), Head(widths[-1], num_classes, dropout))
 
 
 def blocks_of(depth: int) -> tuple[int, ...]:
@@ -146,11 +142,11 @@ def _stem(kind: str, in_channels: int, width: int) -> nn.Module:
     return stem_of(kind, in_channels, width)[0]  # no pooling
 
 
-def _starting_at(threshold: float, normed: Norm, T: int) -> Norm:
+def _starting_at(threshold: float, normed: Norm) -> Norm:
     """Return what makes norms whose scale is the threshold at the start, or `scale`."""
 
     def make(channels: int, scale: float = threshold) -> nn.Module:
-        norm = normed(channels, T=T, v_threshold=threshold)
+        norm = normed(channels)
         # tdBN has the threshold as a factor already
         own = getattr(norm, "v_threshold", 1.0) * getattr(norm, "alpha", 1.0)
         nn.init.constant_(cast(Tensor, norm.weight), scale / own)
@@ -159,7 +155,7 @@ def _starting_at(threshold: float, normed: Norm, T: int) -> Norm:
     return make
 
 
-def _block(channels: int, out: int, stride: int, shortcut: str, make: Unit, normed: Norm) -> Residual:
+def _block(shortcut: str, make: Unit, normed: Norm, channels: int, out: int, stride: int) -> Residual:
     """Return a block; its shortcut has weights where the shape changes."""
     first, second = basic(channels, out, stride)
     branch = nn.Sequential(

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from ..names import unknown
-from ..nn import PerStep, SharedDropout, Unit, Voting, chain, unit
+from ..nn import PerStep, SharedDropout, Unit, Voting, unit
 from ..surrogate import ATan
-from .backbone import Backbone, Size, begin
+from .backbone import Backbone, Size
+from .convolutional import Layer, plain_stages
 from .parts import Readout, norms, units
 from .registry import Published, model
 
@@ -134,18 +135,15 @@ class PLIFNet(Backbone):
                 f"PLIFNet: {pools} poolings leave nothing of {height}x{width} pixels; give images of at "
                 f"least {2**pools}x{2**pools}, or fewer pools"
             )
-        make, normed = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0)), norms(norm)
-        first = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.stem, begun = begin(first, normed(channels, T=self.T), unit(make))
-        self.stages = nn.ModuleList()
-        for i in range(pools):
-            layers: list[nn.Module] = [*begun] if i == 0 else []
-            for _ in range(convolutions - (i == 0)):
-                conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-                layers.append(chain(conv, normed(channels, T=self.T), unit(make)))
-            layers.append(PerStep(POOLS[pool](2)))
-            self.stages.append(nn.Sequential(*layers))
-        features = channels * (height >> pools) * (width >> pools)
+        make = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0))
+        normed = norms(norm, T=self.T)
+
+        def layer(before: int, width: int, _: bool) -> Layer:
+            return nn.Conv2d(before, width, 3, padding=1, bias=False), normed(width), unit(make)
+
+        self.stem, found = plain_stages(in_channels, [[channels] * convolutions] * pools, layer)
+        self.stages = nn.ModuleList(nn.Sequential(*stage, PerStep(POOLS[pool](2))) for stage in found)
+        features = self.flat(channels, 2**pools)
         hidden = max(1, features // 4) if hidden is None else hidden
         self.head = nn.Sequential(
             PerStep(nn.Flatten()),

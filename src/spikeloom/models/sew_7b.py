@@ -11,9 +11,9 @@ from ..names import unknown
 from ..nn import Connect, PerStep, Residual, Unit, chain, unit
 from ..surrogate import ATan
 from .backbone import Backbone, Head, Size, begin
+from .convolutional import basic
 from .parts import Norm, Readout, norms, units
 from .registry import Published, model
-from .sew_resnet import basic
 
 CONNECTIONS = (*get_args(Connect), "none", "plain")
 _PAPER = "Fang et al., NeurIPS 2021, arXiv:2102.04159"
@@ -77,30 +77,29 @@ class SEW7B(Backbone):
             raise unknown("connection", connect, CONNECTIONS)
         if not channels:
             raise ValueError("SEW7B: channels = (); at least one block is needed, as channels=(32, 32)")
-        make, normed = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0)), norms(norm)
+        make = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0))
+        normed = norms(norm, T=self.T)
         width = channels[0]
         first = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.stem, begun = begin(first, normed(width, T=self.T), unit(make))
+        self.stem, begun = begin(first, normed(width), unit(make))
         self.stages = nn.ModuleList()
         for i, out in enumerate(channels):
             layers: list[nn.Module] = [*begun] if i == 0 else []
             if out != width:
                 widen = nn.Conv2d(width, out, 1, bias=False)
-                layers.append(chain(widen, normed(out, T=self.T), unit(make)))
+                layers.append(chain(widen, normed(out), unit(make)))
                 width = out
-            layers.append(_block(out, connect, make, normed, self.T))
+            layers.append(_block(out, connect, make, normed))
             layers.append(PerStep(nn.MaxPool2d(2, ceil_mode=True)))
             self.stages.append(nn.Sequential(*layers))
         self.head = Head(width, num_classes)
 
 
-def _block(channels: int, connect: str, make: Unit, normed: Norm, T: int) -> nn.Module:
+def _block(channels: int, connect: str, make: Unit, normed: Norm) -> nn.Module:
     """Return a block whose shortcut is the identity, or, "plain", which has none."""
     first, second = basic(channels, channels, 1)
     last = None if connect == "none" else unit(make)
-    branch = nn.Sequential(
-        chain(first, normed(channels, T=T), unit(make)), chain(second, normed(channels, T=T), last)
-    )
+    branch = nn.Sequential(chain(first, normed(channels), unit(make)), chain(second, normed(channels), last))
     if connect == "plain":
         return branch
     if connect == "none":

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, cast, get_args
 from torch import Tensor, nn
 
 from ..names import unknown
-from ..nn import Connect, PerStep, Residual, Unit, chain, unit
+from ..nn import Connect, Residual, Unit, chain, unit
 from ..surrogate import ATan
 from .backbone import Backbone, Head, Size, begin
+from .convolutional import basic, bottleneck, residual_stages, stem_of
 from .parts import Norm, Readout, norms, units
 from .registry import Published, model
 
@@ -109,25 +110,24 @@ class SEWResNet(Backbone):
         known = (*get_args(Connect), "none")
         if connect not in known:
             raise unknown("connection", connect, known)
-        make, normed = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0)), norms(norm)
-        first, pool = stem_of(stem, in_channels, width)
-        self.stem, begun = begin(first, normed(width, T=self.T), unit(make))
-        self.stages = nn.ModuleList()
+        make = units(neuron, neuron_options, detach_reset=True, surrogate=ATan(2.0))
+        normed = norms(norm, T=self.T)
         expansion, convolutions = (4, bottleneck) if depth >= 50 else (1, basic)
-        channels = width
-        for i, count in enumerate(blocks or DEPTHS[depth]):
-            layers: list[nn.Module] = []
-            for j in range(count):
-                inner, stride = width * 2**i, 2 if i > 0 and j == 0 else 1
-                branch = convolutions(channels, inner, stride)
-                block = _block(branch, channels, inner * expansion, stride, connect, make, normed, self.T)
-                layers.append(block)
-                channels = inner * expansion
-                if zero_init:
-                    _start_as_shortcut(block, connect)
-            stage = nn.Sequential(*layers)
-            self.stages.append(nn.Sequential(nn.Sequential(*begun, *pool), stage) if i == 0 else stage)
-        self.head = Head(channels, num_classes)
+
+        def block(channels: int, out: int, stride: int) -> nn.Module:
+            branch = convolutions(channels, out // expansion, stride)
+            made = _block(branch, channels, out, stride, connect, make, normed)
+            if zero_init:
+                _start_as_shortcut(made, connect)
+            return made
+
+        first, pool = stem_of(stem, in_channels, width)
+        self.stem, begun = begin(first, normed(width), unit(make))
+        counts = blocks or DEPTHS[depth]
+        widths = [width * expansion * 2**i for i in range(len(counts))]
+        early, *others = residual_stages(width, counts, widths, block)
+        self.stages = nn.ModuleList([nn.Sequential(nn.Sequential(*begun, *pool), early), *others])
+        self.head = Head(widths[-1], num_classes)
 
 
 class _FiredResidual(Residual):
@@ -142,53 +142,19 @@ class _FiredResidual(Residual):
         return y
 
 
-def stem_of(kind: str, in_channels: int, width: int) -> tuple[nn.Conv2d, list[nn.Module]]:
-    """Return a residual network's first convolution, and the pooling behind its neurons."""
-    if kind == "imagenet":
-        pool = PerStep(nn.MaxPool2d(3, 2, 1))
-        return nn.Conv2d(in_channels, width, 7, 2, 3, bias=False), [pool]
-    if kind == "cifar":
-        return nn.Conv2d(in_channels, width, 3, 1, 1, bias=False), []
-    raise unknown("stem", kind, ("imagenet", "cifar"))
-
-
-def basic(channels: int, inner: int, stride: int) -> list[nn.Conv2d]:
-    """Return the convolutions of a block of ResNet-18 and -34."""
-    return [
-        nn.Conv2d(channels, inner, 3, stride, 1, bias=False),
-        nn.Conv2d(inner, inner, 3, 1, 1, bias=False),
-    ]
-
-
-def bottleneck(channels: int, inner: int, stride: int) -> list[nn.Conv2d]:
-    """Return the convolutions of a block of ResNet-50, -101 and -152."""
-    return [
-        nn.Conv2d(channels, inner, 1, bias=False),
-        nn.Conv2d(inner, inner, 3, stride, 1, bias=False),
-        nn.Conv2d(inner, 4 * inner, 1, bias=False),
-    ]
-
-
 def _block(
-    branch: list[nn.Conv2d],
-    channels: int,
-    out: int,
-    stride: int,
-    connect: str,
-    make: Unit,
-    normed: Norm,
-    T: int,
+    branch: list[nn.Conv2d], channels: int, out: int, stride: int, connect: str, make: Unit, normed: Norm
 ) -> nn.Module:
     """Return a block; of the baseline, "none", the neuron stands behind the sum."""
     after = connect == "none"
     layers = []
     for i, conv in enumerate(branch):
         last = i == len(branch) - 1
-        layers.append(chain(conv, normed(conv.out_channels, T=T), None if after and last else unit(make)))
+        layers.append(chain(conv, normed(conv.out_channels), None if after and last else unit(make)))
     shortcut = None
     if stride != 1 or channels != out:
         conv = nn.Conv2d(channels, out, 1, stride, bias=False)
-        shortcut = chain(conv, normed(out, T=T), None if after else unit(make))
+        shortcut = chain(conv, normed(out), None if after else unit(make))
     if after:
         return _FiredResidual(nn.Sequential(*layers), shortcut, unit(make))
     return Residual(nn.Sequential(*layers), shortcut, cast(Connect, connect))

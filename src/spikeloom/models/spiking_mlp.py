@@ -91,33 +91,29 @@ class SpikingMLP(Backbone):
         if encoding not in _ENCODINGS:
             raise unknown("encoding", encoding, _ENCODINGS)
         make = units(neuron, neuron_options, tau=2.0, detach_reset=True, surrogate=Sigmoid(4.0))
-        normed = norms(norm)
-
-        def timed(channels: int) -> nn.Module:
-            return normed(channels, T=self.T)
-
+        normed = norms(norm, T=self.T)
         first = nn.Conv2d(in_channels, width, patch, patch, bias=False)
-        self.stem, begun = begin(first, timed(width), None)
+        self.stem, begun = begin(first, normed(width), None)
         self.stages = nn.ModuleList()
         height, breadth = self.input_shape[1] // patch, self.input_shape[2] // patch
         channels = width
         for i, depth in enumerate(depths):
             enter: nn.Module = nn.Sequential(*begun)
             if i > 0:
-                enter = _ENCODINGS[encoding](channels, 2 * channels, make, timed)
+                enter = _ENCODINGS[encoding](channels, 2 * channels, make, normed)
                 channels, height, breadth = 2 * channels, height // 2, breadth // 2
             blocks = [
                 _Block(
                     TokenMixer(
-                        channels, height, breadth, fire=encoding == "convolution", neuron=make, norm=timed
+                        channels, height, breadth, fire=encoding == "convolution", neuron=make, norm=normed
                     ),
-                    ChannelMixer(channels, height, breadth, expansion * channels, neuron=make, norm=timed),
+                    ChannelMixer(channels, height, breadth, expansion * channels, neuron=make, norm=normed),
                     make,
                 )
                 for _ in range(depth)
             ]
             self.stages.append(_Stage(enter, blocks, unit(make)))
-        self.head = nn.Sequential(chain(nn.Identity(), timed(channels)), Head(channels, num_classes))
+        self.head = nn.Sequential(chain(nn.Identity(), normed(channels)), Head(channels, num_classes))
 
 
 class _Stage(nn.Module):

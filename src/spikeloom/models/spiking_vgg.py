@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import nn
 
 from ..names import unknown
-from ..nn import PerStep, Unit, chain, unit
-from .backbone import Backbone, Head, Size, begin
+from ..nn import PerStep, Unit, unit
+from .backbone import Backbone, Head, Size
+from .convolutional import Layer, plain_stages
 from .parts import Readout, norms, units
 from .registry import Published, model
 
@@ -111,25 +112,19 @@ class SpikingVGG(Backbone):
             raise unknown("head", head, ("mean", "flat"))
         published = {"tau": 2.0, "init_tau": 2.0, "decay_input": False, "detach_reset": detach_reset}
         make = units(neuron, neuron_options, surrogate=surrogate, **published)
-        normed = norms(norm)
-        channels, self.stages = in_channels, nn.ModuleList()
-        for i, widths in enumerate(stages):
-            layers: list[nn.Module] = []
-            for j, width in enumerate(widths):
-                stride = 2 if down == "stride" and j == len(widths) - 1 else 1
-                conv = nn.Conv2d(channels, width, 3, stride, 1)
-                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-                between, behind = normed(width, T=self.T), unit(make)
-                if i == j == 0:
-                    self.stem, layers = begin(conv, between, behind)
-                else:
-                    layers.append(chain(conv, between, behind))
-                channels = width
+        normed = norms(norm, T=self.T)
+
+        def layer(channels: int, width: int, last: bool) -> Layer:
+            conv = nn.Conv2d(channels, width, 3, 2 if last and down == "stride" else 1, 1)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            return conv, normed(width), unit(make)
+
+        self.stem, found = plain_stages(in_channels, stages, layer)
+        for stage in found:
             if down != "stride":
-                layers.append(PerStep(nn.MaxPool2d(2) if down == "max" else nn.AvgPool2d(2)))
-            self.stages.append(nn.Sequential(*layers))
+                stage.append(PerStep(nn.MaxPool2d(2) if down == "max" else nn.AvgPool2d(2)))
+        self.stages = nn.ModuleList(found)
+        channels = stages[-1][-1]
         self.head: nn.Module = Head(channels, num_classes)
         if flat:
-            _, high, wide = self.input_shape
-            features = channels * (high // times) * (wide // times)
-            self.head = PerStep(nn.Flatten(), nn.Linear(features, num_classes))
+            self.head = PerStep(nn.Flatten(), nn.Linear(self.flat(channels, times), num_classes))

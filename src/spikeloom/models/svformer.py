@@ -103,19 +103,13 @@ class SVFormer(Backbone):
                     f"of {head_dim} for the last two of dims, or another head_dim"
                 )
         make = units(neuron, neuron_options, init_tau=2.0, detach_reset=True, surrogate=ATan(2.0))
-        normed = norms(norm)
-
-        def timed(channels: int) -> nn.Module:
-            return normed(channels, T=self.T)
-
-        def tokens(channels: int) -> nn.Module:
-            return normed(channels, T=self.T, tokens=True)
+        normed, tokens = norms(norm, T=self.T), norms(norm, T=self.T, tokens=True)
 
         def perceptron(dim: int) -> nn.Module:
             return Residual(FeedForward(dim, mlp_ratio * dim, "pre", neuron=make, norm=tokens))
 
         def local(dim: int) -> nn.Module:
-            return nn.Sequential(_local(dim, make, timed), OnTokens(perceptron(dim)))
+            return nn.Sequential(_local(dim, make, normed), OnTokens(perceptron(dim)))
 
         def attention(dim: int) -> nn.Module:
             layer = SpikingSelfAttention(
@@ -133,10 +127,10 @@ class SVFormer(Backbone):
 
         def embedding(i: int) -> list[nn.Module]:
             conv = nn.Conv2d(dims[i - 1], dims[i], 4, 2, 1)
-            return [unit(make), chain(conv, timed(dims[i]))]
+            return [unit(make), chain(conv, normed(dims[i]))]
 
         first = nn.Conv2d(in_channels, dims[0], 6, 4, 1)
-        self.stem, begun = begin(first, timed(dims[0]), None)
+        self.stem, begun = begin(first, normed(dims[0]), None)
         wide = OnTokens(*(attention(dims[2]) for _ in range(depths[2])))
         deep = OnTokens(*(attention(dims[3]) for _ in range(depths[3])))
         self.stages = nn.ModuleList(
@@ -145,7 +139,7 @@ class SVFormer(Backbone):
                 nn.Sequential(*embedding(1), *(local(dims[1]) for _ in range(depths[1]))),
                 nn.Sequential(*embedding(2)),
                 _LocalGlobal(
-                    _pathway(dims[2], dims[3], make, timed), nn.Sequential(wide, *embedding(3), deep)
+                    _pathway(dims[2], dims[3], make, normed), nn.Sequential(wide, *embedding(3), deep)
                 ),
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from ..nn import PerStep, PerToken, TemporalAttention, Unit, chain, unit
 from ..nn.temporal_norms import StepNorm
 from ..surrogate import Rect
 from .backbone import Backbone, Size, begin
-from .parts import Norm, Readout, norms, read, units
+from .parts import Readout, norms, read, units
 from .registry import Published, model
 
 Attention = Literal["T", "none"]
@@ -32,14 +33,9 @@ def _attention(kind: Attention, T: int, reduction: int) -> list[nn.Module]:
     return [TemporalAttention(T, reduction)] if kind == "T" else []
 
 
-def _dense(
-    size: int, width: int, normed: Norm, T: int, attention: list[nn.Module], neuron: nn.Module
-) -> nn.Sequential:
-    """Return a linear layer, a norm, attention and a neuron, `[T, B, n]` in and out."""
-    layer, norm = nn.Linear(size, width), normed(width, T=T, tokens=True)
-    if not attention:
-        return chain(layer, norm, neuron)
-    return nn.Sequential(*chain(layer, norm), *attention, neuron)
+def _layer(layer: nn.Module, norm: nn.Module, between: list[nn.Module], neuron: nn.Module) -> nn.Sequential:
+    """Return a layer, a norm, what stands between it and the neuron, and the neuron."""
+    return nn.Sequential(*chain(layer, norm), *between, neuron) if between else chain(layer, norm, neuron)
 
 
 @model(
@@ -119,9 +115,7 @@ class TASNN(Backbone):
                 f"TASNN: channels {tuple(channels)} and pools {tuple(pools)}; one of each a convolution is "
                 "needed, and pools from 1"
             )
-        stride = 1
-        for pool in pools:
-            stride *= pool
+        stride = math.prod(pools)
         super().__init__(
             in_channels,
             image_size,
@@ -132,29 +126,25 @@ class TASNN(Backbone):
             fixed_size=True,
             fixed_T=attention != "none",
         )
-        make, normed = _makes(neuron, neuron_options, window), norms(norm)
+        make, normed = _makes(neuron, neuron_options, window), norms(norm, T=self.T)
         stages = []
         for i, (width, pool) in enumerate(zip(channels, pools, strict=True)):
-            conv, normal = nn.Conv2d(in_channels, width, 3, padding=1), normed(width, T=self.T)
-            behind = _attention(attention, self.T, reduction)
-            if pool > 1:
-                behind.insert(0, PerStep(nn.AvgPool2d(pool)))
+            conv, normal = nn.Conv2d(in_channels, width, 3, padding=1), normed(width)
+            pooled: list[nn.Module] = [PerStep(nn.AvgPool2d(pool))] if pool > 1 else []
+            between = pooled + _attention(attention, self.T, reduction)
             if i == 0:
-                self.stem, before = begin(conv, normal, None)
-                layers = [*before, *behind, unit(make)]
-            elif behind:
-                layers = [*chain(conv, normal), *behind, unit(make)]
+                self.stem, begun = begin(conv, normal, None)
+                stages.append(nn.Sequential(*begun, *between, unit(make)))
             else:
-                layers = [*chain(conv, normal, unit(make))]
-            stages.append(nn.Sequential(*layers))
+                stages.append(_layer(conv, normal, between, unit(make)))
             in_channels = width
         self.stages = nn.ModuleList(stages)
-        _, height, wide = self.input_shape
         self.head = nn.Sequential(PerStep(nn.Flatten()))
-        size = in_channels * (height // stride) * (wide // stride)
+        size = self.flat(in_channels, stride)
         for width in (hidden, num_classes):
-            scaled = _attention(attention, self.T, reduction)
-            self.head.append(_dense(size, width, normed, self.T, scaled, unit(make, channel_axis=-1)))
+            between = _attention(attention, self.T, reduction)
+            normal, neurons = normed(width, tokens=True), unit(make, channel_axis=-1)
+            self.head.append(_layer(nn.Linear(size, width), normal, between, neurons))
             size = width
 
 
@@ -204,14 +194,14 @@ class TASNNDense(nn.Module):
         if not hidden or min(hidden) < 1:
             raise ValueError(f"TASNNDense: hidden {tuple(hidden)}; at least one layer of 1 neuron is needed")
         self.readout, self.T, self.input_shape = read(readout), T, (in_features,)
-        make, normed = _makes(neuron, neuron_options, window), norms(norm)
+        make, normed = _makes(neuron, neuron_options, window), norms(norm, T=T, tokens=True)
         self.layers = nn.Sequential()
         size = in_features
         for width in (*hidden, num_classes):
             if len(self.layers) == len(hidden) and dropout:
                 self.layers.append(PerToken(nn.Dropout(dropout)))
-            scaled = _attention(attention, T, reduction)
-            self.layers.append(_dense(size, width, normed, T, scaled, unit(make, channel_axis=-1)))
+            between, neurons = _attention(attention, T, reduction), unit(make, channel_axis=-1)
+            self.layers.append(_layer(nn.Linear(size, width), normed(width), between, neurons))
             size = width
         self.fixed_T = any(isinstance(m, (TemporalAttention, StepNorm)) for m in self.modules())
 

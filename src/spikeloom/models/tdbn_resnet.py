@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -9,9 +10,9 @@ from torch import Tensor, nn
 
 from ..nn import PerStep, Residual, Unit, chain, unit
 from .backbone import Backbone, Head, Size, begin
+from .convolutional import Layer, basic, plain_stages, residual_stages, stem_of
 from .parts import Norm, Readout, norms, units
 from .registry import Published, model
-from .sew_resnet import basic, stem_of
 
 _PAPER = "Zheng, Wu, Deng, Hu and Li, AAAI 2021, arXiv:2011.05280"
 _TET = "Deng, Li, Zhang and Gu, ICLR 2022, arXiv:2202.11946"
@@ -132,53 +133,44 @@ class TdBNResNet(Backbone):
                 f"TdBNResNet: channels {tuple(channels)} and blocks {tuple(blocks)}; channels are those of "
                 "the stem and then of each stage, one more than there are numbers of blocks"
             )
-        make = _units(neuron, neuron_options, tau, surrogate)
-        normed = norms(norm)
+        make = _units(neuron, neuron_options, v_threshold, tau, surrogate)
+        normed = norms(norm, T=self.T, v_threshold=v_threshold)
         first, pool = stem_of(stem, in_channels, channels[0])
-        self.stem, begun = begin(
-            first, normed(channels[0], T=self.T, v_threshold=v_threshold), unit(make, v_threshold=v_threshold)
-        )
-        self.stages = nn.ModuleList()
-        before = channels[0]
-        for i, (count, width) in enumerate(zip(blocks, channels[1:], strict=True)):
-            layers: list[nn.Module] = [*begun, *pool] if i == 0 else []
-            for j in range(count):
-                stride = 2 if i > 0 and j == 0 else 1
-                layers.append(_block(before, width, stride, make, normed, v_threshold, self.T))
-                before = width
-            self.stages.append(nn.Sequential(*layers))
-        self.head: nn.Module = Head(before, num_classes)
+        self.stem, begun = begin(first, normed(channels[0]), unit(make))
+        block = functools.partial(_block, make, normed)
+        early, *others = residual_stages(channels[0], blocks, channels[1:], block)
+        self.stages = nn.ModuleList([nn.Sequential(*begun, *pool, *early), *others])
+        self.head: nn.Module = Head(channels[-1], num_classes)
         if hidden or spiking_scores:
-            last = [unit(make, v_threshold=v_threshold)] if spiking_scores else []
-            self.head = _FiringHead(before, hidden, num_classes, make, v_threshold, last)
+            self.head = _FiringHead(channels[-1], hidden, num_classes, make, spiking_scores)
         _start(self)
 
 
-def _units(neuron: str | Unit, options: Mapping[str, Any] | None, tau: float, surrogate: str) -> Unit:
+def _units(
+    neuron: str | Unit, options: Mapping[str, Any] | None, v_threshold: float, tau: float, surrogate: str
+) -> Unit:
     """Return what makes the neurons; of those that learn their time constant, tau is the first."""
     if options and "v_threshold" in options:
         raise ValueError(
             "the threshold is the neurons' and the norms': give v_threshold="
             f"{options['v_threshold']}, not neuron_options={dict(options)}"
         )
-    return units(neuron, options, tau=tau, init_tau=tau, decay_input=False, surrogate=surrogate)
+    published = {"tau": tau, "init_tau": tau, "decay_input": False, "surrogate": surrogate}
+    return units(neuron, options, v_threshold=v_threshold, **published)
 
 
-def _block(
-    channels: int, out: int, stride: int, make: Unit, normed: Norm, v_threshold: float, T: int
-) -> nn.Module:
+def _block(make: Unit, normed: Norm, channels: int, out: int, stride: int) -> nn.Module:
     """Return a block: two ways that are added, and a neuron behind the sum."""
-    given = {"T": T, "v_threshold": v_threshold}
     first, second = basic(channels, out, stride)
     branch = nn.Sequential(
-        chain(first, normed(out, **given), unit(make, v_threshold=v_threshold)),
-        chain(second, normed(out, alpha=0.5**0.5, **given)),
+        chain(first, normed(out), unit(make)),
+        chain(second, normed(out, alpha=0.5**0.5)),
     )
     shortcut = None
     if stride != 1 or channels != out:
         conv = nn.Conv2d(channels, out, 1, stride, bias=False)
-        shortcut = chain(conv, normed(out, alpha=0.5**0.5, **given))
-    return nn.Sequential(Residual(branch, shortcut), unit(make, v_threshold=v_threshold))
+        shortcut = chain(conv, normed(out, alpha=0.5**0.5))
+    return nn.Sequential(Residual(branch, shortcut), unit(make))
 
 
 def _start(net: nn.Module) -> None:
@@ -191,21 +183,13 @@ def _start(net: nn.Module) -> None:
 class _FiringHead(nn.Module):
     """Scores of the mean over positions, through linear layers with neurons between, and perhaps behind."""
 
-    def __init__(
-        self,
-        channels: int,
-        hidden: int,
-        num_classes: int,
-        make: Unit,
-        v_threshold: float,
-        last: list[nn.Module],
-    ) -> None:
+    def __init__(self, channels: int, hidden: int, num_classes: int, make: Unit, spiking: bool) -> None:
         super().__init__()
         self.hidden = nn.Sequential()
         if hidden:
-            between = unit(make, v_threshold=v_threshold)
-            self.hidden = nn.Sequential(PerStep(nn.Linear(channels, hidden)), between)
-        self.scores = nn.Sequential(PerStep(nn.Linear(hidden or channels, num_classes)), *last)
+            self.hidden = nn.Sequential(PerStep(nn.Linear(channels, hidden)), unit(make))
+        behind = [unit(make)] if spiking else []
+        self.scores = nn.Sequential(PerStep(nn.Linear(hidden or channels, num_classes)), *behind)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scores, `[T, B, K]`, of features `[T, B, C, H, W]`."""
@@ -261,26 +245,18 @@ class TdBNCifarNet(Backbone):
     ) -> None:
         times = 2 ** (len(stages) - 1)
         super().__init__(in_channels, image_size, T, neuron, readout, multiple_of=times, fixed_size=True)
-        make, normed = _units(neuron, neuron_options, 4 / 3, "Rect"), norms(norm)
-        channels, self.stages = in_channels, nn.ModuleList()
-        for i, widths in enumerate(stages):
-            layers: list[nn.Module] = []
-            if i > 0:
-                layers = [PerStep(nn.AvgPool2d(2)), unit(make, v_threshold=v_threshold)]
-            for j, width in enumerate(widths):
-                conv = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
-                norm_ = normed(width, T=self.T, v_threshold=v_threshold)
-                behind = unit(make, v_threshold=v_threshold)
-                if i == j == 0:
-                    self.stem, layers = begin(conv, norm_, behind)
-                else:
-                    layers.append(chain(conv, norm_, behind))
-                channels = width
-            self.stages.append(nn.Sequential(*layers))
-        _, height, width = self.input_shape
-        features = channels * (height // times) * (width // times)
+        make = _units(neuron, neuron_options, v_threshold, 4 / 3, "Rect")
+        normed = norms(norm, T=self.T, v_threshold=v_threshold)
+
+        def layer(channels: int, width: int, _: bool) -> Layer:
+            return nn.Conv2d(channels, width, 3, 1, 1, bias=False), normed(width), unit(make)
+
+        self.stem, (early, *others) = plain_stages(in_channels, stages, layer)
+        pooled = (nn.Sequential(PerStep(nn.AvgPool2d(2)), unit(make), *stage) for stage in others)
+        self.stages = nn.ModuleList([early, *pooled])
+        size = self.flat(stages[-1][-1], times)
         ends: list[nn.Module] = [nn.Flatten(2)]
-        for count in (*hidden, num_classes):
-            ends += [PerStep(nn.Linear(features, count)), unit(make, v_threshold=v_threshold)]
-            features = count
+        for width in (*hidden, num_classes):
+            ends += [PerStep(nn.Linear(size, width)), unit(make)]
+            size = width
         self.head = nn.Sequential(*ends)
