@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,7 +23,8 @@ from ..nn import (
 from ..nn.spike_driven_attention import SpikeDriven
 from ..surrogate import Sigmoid
 from .backbone import Backbone, Size, begin
-from .parts import Norm, Readout, norms, units
+from .parts import Norm, Readout, norms, truncated, units
+from .reference import chained
 from .registry import Published, model
 from .spike_driven_transformer import SpikingHead
 
@@ -35,34 +35,6 @@ def _imagenet(accuracy: float, T: int, source: str = "remembered") -> Published:
     return Published("imagenet", accuracy, T, source)
 
 
-def _keys() -> tuple[tuple[str, str], ...]:
-    """Return the names of BICLab/Spike-Driven-Transformer-V2, and ours."""
-    found = [(r"^downsample1_1\.encode_conv\.", "stem.0."), (r"^downsample1_1\.encode_bn\.", "stem.1.")]
-    for i, name in enumerate(("1_2", "2", "3", "4")):
-        found += [(rf"^downsample{name}\.encode_conv\.", f"stages.{i + 1}.0.1.0.0.")]
-        found += [(rf"^downsample{name}\.encode_bn\.", f"stages.{i + 1}.0.1.0.1.")]
-    places = {"1_1": "stages.0.0", "1_2": "stages.1.1", "2_1": "stages.2.1", "2_2": "stages.2.2"}
-    found += [(rf"^ConvBlock{name}\.0\.", f"{place}.") for name, place in places.items()]
-    found += [(r"\.Conv\.pwconv1\.", ".0.branch.1.0.0."), (r"\.Conv\.bn1\.", ".0.branch.1.1.norm.")]
-    found += [(r"\.Conv\.dwconv\.", ".0.branch.2.0.0.depthwise.")]
-    found += [(r"\.Conv\.pwconv2\.", ".0.branch.2.0.0.last."), (r"\.Conv\.bn2\.", ".0.branch.2.0.1.")]
-    found += [(r"\.conv1\.", ".1.branch.1.0.0."), (r"\.bn1\.", ".1.branch.1.1.norm.")]
-    found += [(r"\.conv2\.", ".1.branch.2.0.0."), (r"\.bn2\.", ".1.branch.2.0.1.")]
-    # a block's number is one higher here, behind the downsampling
-    found += [(rf"^block{i}\.{j}\.", f"stages.{i}.{j + 1}.") for i in (3, 4) for j in range(6)]
-    parts = ("0.", "first."), ("1.bn.", "first_norm."), ("2.0.", "depthwise."), ("2.1.", "last.")
-    for theirs, ours in (*parts, ("2.2.", "last_norm.")):
-        found += [(rf"\.(._conv|proj_conv)\.0\.body\.{theirs.replace('.', chr(92) + '.')}", rf".\1.0.{ours}")]
-    for i, part in enumerate("qkv"):
-        found += [(rf"\.attn\.{part}_conv\.0\.(.*)$", rf".0.branch.qkv.0.0.\1#{i}")]
-        found += [(rf"\.attn\.{part}_conv\.1\.(.*)$", rf".0.branch.qkv.1.norm.\1#{i}")]
-    found += [(r"\.attn\.proj_conv\.0\.", ".0.branch.out.0.0.")]
-    found += [(r"\.attn\.proj_conv\.1\.", ".0.branch.out.0.1.")]
-    found += [(r"\.mlp\.fc1_conv\.", ".1.branch.0.1.0.0."), (r"\.mlp\.fc1_bn\.", ".1.branch.0.1.1.norm.")]
-    found += [(r"\.mlp\.fc2_conv\.", ".1.branch.0.2.0.0."), (r"\.mlp\.fc2_bn\.", ".1.branch.0.2.0.1.")]
-    return (*found, (r"^head\.", "head.linear."), (r"^head_kd\.", "head.teacher."))
-
-
 @model("meta_spikeformer_124m", paper=f"{_PAPER} (its code alone)", widths=(192, 384, 768, 960))
 @model(
     "meta_spikeformer_55m_distilled",
@@ -70,12 +42,7 @@ def _keys() -> tuple[tuple[str, str], ...]:
     paper=_PAPER,
     distilled=True,
 )
-@model(
-    "meta_spikeformer_55m",
-    _imagenet(79.7, 4),
-    _imagenet(78.0, 1, "remembered, uncertain"),
-    paper=_PAPER,
-)
+@model("meta_spikeformer_55m", _imagenet(79.7, 4), _imagenet(78.0, 1, "remembered, uncertain"), paper=_PAPER)
 @model(
     "meta_spikeformer_31m",
     _imagenet(77.2, 4),
@@ -137,7 +104,43 @@ class MetaSpikeFormer(Backbone):
         "heads": 2,
         "mlp_ratio": 2,
     }
-    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = _keys()
+    # of BICLab/Spike-Driven-Transformer-V2
+    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"^downsample1_1\.encode_conv\.", "stem.0."),
+        (r"^downsample1_1\.encode_bn\.", "stem.1."),
+        *chained(r"^downsample1_2\.encode_conv", "stages.1.0.1"),
+        *chained(r"^downsample2\.encode_conv", "stages.2.0.1"),
+        *chained(r"^downsample3\.encode_conv", "stages.3.0.1"),
+        *chained(r"^downsample4\.encode_conv", "stages.4.0.1"),
+        (r"^ConvBlock1_1\.0\.", "stages.0.0."),
+        (r"^ConvBlock1_2\.0\.", "stages.1.1."),
+        (r"^ConvBlock2_([12])\.0\.", r"stages.2.\1."),
+        (r"\.Conv\.pwconv1\.", ".0.branch.1.0.0."),
+        (r"\.Conv\.bn1\.", ".0.branch.1.1.norm."),
+        (r"\.Conv\.dwconv\.", ".0.branch.2.0.0.depthwise."),
+        (r"\.Conv\.pwconv2\.", ".0.branch.2.0.0.last."),
+        (r"\.Conv\.bn2\.", ".0.branch.2.1.norm."),
+        *chained(r"\.conv1", ".1.branch.1"),
+        *chained(r"\.conv2", ".1.branch.2"),
+        # a block's number is one higher here, behind the downsampling
+        *((rf"^block{i}\.{j}\.", f"stages.{i}.{j + 1}.") for i in (3, 4) for j in range(6)),
+        (r"\.(._conv|proj_conv)\.0\.body\.0\.", r".\1.0.first."),
+        (r"\.(._conv|proj_conv)\.0\.body\.1\.bn\.", r".\1.0.first_norm."),
+        (r"\.(._conv|proj_conv)\.0\.body\.2\.0\.", r".\1.0.depthwise."),
+        (r"\.(._conv|proj_conv)\.0\.body\.2\.1\.", r".\1.0.last."),
+        (r"\.(._conv|proj_conv)\.0\.body\.2\.2\.", r".\1.0.last_norm."),
+        *(
+            (rf"\.attn\.{part}_conv\.{theirs}\.(.*)$", rf".0.branch.qkv.{ours}.\1#{i}")
+            for i, part in enumerate("qkv")
+            for theirs, ours in ((0, "0.0"), (1, "1.norm"))
+        ),
+        (r"\.attn\.proj_conv\.0\.", ".0.branch.out.0.0."),
+        (r"\.attn\.proj_conv\.1\.", ".0.branch.out.1.norm."),
+        *chained(r"\.mlp\.fc1_conv", ".1.branch.0.1"),
+        *chained(r"\.mlp\.fc2_conv", ".1.branch.0.2"),
+        (r"^head\.", "head.linear."),
+        (r"^head_kd\.", "head.teacher."),
+    )
 
     def __init__(
         self,
@@ -163,34 +166,30 @@ class MetaSpikeFormer(Backbone):
                 "even, and five depths"
             )
         make = units(neuron, neuron_options, tau=2.0, detach_reset=True, surrogate=Sigmoid(4.0))
-        normed = functools.partial(norms(norm), T=self.T)
-        of_tokens = functools.partial(normed, tokens=True)
+        on_maps, on_tokens = norms(norm, T=self.T), norms(norm, T=self.T, tokens=True)
         channels = (widths[0] // 2, *widths)
         first = nn.Conv2d(in_channels, channels[0], 7, 2, 3)
-        self.stem, begun = begin(first, normed(channels[0]), None)
+        self.stem, begun = begin(first, on_maps(channels[0]), None)
         self.stages = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(channels, depths, strict=True)):
             layers = list(begun)
             if i:
                 down = nn.Conv2d(channels[i - 1], dim, 3, 1 if i == 4 else 2, 1)
-                layers = [nn.Sequential(unit(make), chain(down, normed(dim)))]
+                layers = [nn.Sequential(unit(make), chain(down, on_maps(dim)))]
             for _ in range(depth):
                 if i < 3:
-                    layers.append(_convolutions(dim, make, normed))
+                    layers.append(_convolutions(dim, make, on_maps))
                     continue
                 hidden = int(dim * mlp_ratio)
                 layers.append(
                     nn.Sequential(
-                        Residual(MapAttention(dim, attention, heads, make, normed)),
-                        Residual(OnTokens(FeedForward(dim, hidden, "pre", neuron=make, norm=of_tokens))),
+                        Residual(MapAttention(dim, attention, heads, make, on_maps)),
+                        Residual(OnTokens(FeedForward(dim, hidden, "pre", neuron=make, norm=on_tokens))),
                     )
                 )
             self.stages.append(nn.Sequential(*layers))
         self.head: SpikingHead = SpikingHead(channels[-1], num_classes, neuron=make, distilled=distilled)
-        for module in self.head.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        truncated(self.head, nn.Linear)
 
     def forward_each(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the scores of each readout, of the classes and, distilled, of the teacher's answers.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -13,7 +13,6 @@ from ..nn import (
     SPEDS,
     FeedForward,
     OnTokens,
-    PerStep,
     QKChannelAttention,
     QKTokenAttention,
     Residual,
@@ -25,78 +24,68 @@ from ..nn.feed_forward import Order
 from ..nn.speds import patch
 from ..surrogate import Sigmoid
 from .backbone import Backbone, Head, Size, begin
-from .parts import Norm, Readout, norms, units
-from .registry import Published, model
+from .parts import Readout, norms, truncated, units
+from .reference import chained
+from .registry import Net, Published, model
 
 Attention = Literal["qkta", "qkca", "ssa"]
 Stem = Literal["imagenet", "cifar", "dvs"]
-Net = TypeVar("Net", bound=type[Backbone])
 
 _PAPER = "Zhou et al., NeurIPS 2024, arXiv:2403.16552"
 _ABLATION = ", ablation; T as of the whole network"
-_CIFAR: dict[str, Any] = {"image_size": 32, "stem": "cifar", "depths": (1, 1, 2), "heads": 8}
+_CIFAR: dict[str, Any] = {"paper": _PAPER, "image_size": 32, "stem": "cifar", "depths": (1, 1, 2), "heads": 8}
 _CIFAR100 = {**_CIFAR, "num_classes": 100}
-_DVS: dict[str, Any] = {
-    "in_channels": 2,
-    "image_size": 128,
-    "T": 16,
-    "stem": "dvs",
-    "dim": 256,
-    "depths": (1, 1),
-    "attention": ("qkta", "ssa"),
-    "heads": 16,
-    "mlp_ratio": 1,
-}
+_2_256: dict[str, Any] = {"paper": _PAPER, "dim": 256, "depths": (1, 1), "heads": 16, "mlp_ratio": 1}
+_DVS = {**_2_256, "in_channels": 2, "image_size": 128, "T": 16, "stem": "dvs", "attention": ("qkta", "ssa")}
 _CIFAR10_DVS = {**_DVS, "num_classes": 10}
+
+# the first embedding's channels, in channels of the stem's convolution (in "dvs", behind a second one), and
+# its poolings; the poolings of later embeddings
+_STEMS: dict[str, tuple[tuple[int, ...], tuple[bool, ...], tuple[bool, ...]]] = {
+    "imagenet": ((1, 2, 2), (True, False), (True, False)),
+    "cifar": ((1, 2), (False,), (False, True)),
+    "dvs": ((2, 4, 8), (True, True), (False, True)),
+}
 
 
 def _published(data: str, accuracy: float, T: int = 4, more: str = "") -> Published:
     return Published(data, accuracy, T, f"the paper{more}")
 
 
-def _ablation(name: str, data: str, accuracies: Mapping[str, float], **whole: Any) -> Callable[[Net], Net]:
-    """Register the networks of the paper's ablation: what attends in the stages, joined by "_"."""
-
-    def register(cls: Net) -> Net:
-        stages = len(whole["depths"])
-        for kinds, accuracy in accuracies.items():
-            first, last = (kinds.split("_") * 2)[:2]
-            own = {**whole, "attention": (first,) * (stages - 1) + (last,)}
-            found = _published(data, accuracy, whole.get("T", 4), _ABLATION)
-            model(f"{name}_{kinds}", found, paper=_PAPER, **own)(cls)
-        return cls
-
-    return register
+def _ablation(
+    name: str, data: str, accuracy: float, *attention: Attention, **whole: Any
+) -> Callable[[Net], Net]:
+    found = _published(data, accuracy, whole.get("T", 4), _ABLATION)
+    return model(name, found, **{**whole, "attention": attention})
 
 
-def _embedding(stage: int, convolutions: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _embedding(stage: int, *convolutions: str) -> tuple[tuple[str, str], ...]:
     """Return the reference's names in a stage's embedding, and ours."""
-    theirs, ours = rf"^patch_embed{stage}\.", f"stages.{stage - 1}.1.0."
-    found = [(rf"{theirs}proj_res_conv\.", f"{ours}shortcut.0.0.")]
-    found += [(rf"{theirs}proj_res_bn\.", f"{ours}shortcut.1.norm.")]
+    found = chained(rf"^patch_embed{stage}\.proj_res_conv", f"stages.{stage - 1}.1.0.shortcut")
     for i, name in enumerate(convolutions):
-        found += [(rf"{theirs}{name}_conv\.", f"{ours}branch.{i}.0.0.")]
-        found += [(rf"{theirs}{name}_bn\.", f"{ours}branch.{i}.1.norm.")]
-    return tuple(found)
+        found += chained(rf"^patch_embed{stage}\.{name}_conv", f"stages.{stage - 1}.1.0.branch.{i}")
+    return found
 
 
-def _attentions() -> tuple[tuple[str, str], ...]:
-    """Return the reference's names in attention and MLPs, and ours."""
-    found = [(rf"^stage{i + 1}\.", f"stages.{i}.2.") for i in range(3)]
-    for i, part in enumerate("qkv"):
-        for theirs, ours in (("tssa", "qk"), ("(?:ssa|attn)", "qkv")):
-            found += [(rf"\.{theirs}\.{part}_conv\.(.*)$", rf".0.branch.{ours}.0.0.\1#{i}")]
-            found += [(rf"\.{theirs}\.{part}_bn\.(.*)$", rf".0.branch.{ours}.1.norm.\1#{i}")]
-    for i in range(2):
-        found += [(rf"\.mlp\.(?:fc|mlp){i + 1}_conv\.", f".1.branch.{i}.0.0.")]
-        found += [(rf"\.mlp\.(?:fc|mlp){i + 1}_bn\.", f".1.branch.{i}.1.norm.")]
-    found += [(r"\.(?:tssa|ssa|attn)\.proj_conv\.", ".0.branch.out.0.0.")]
-    found += [(r"\.(?:tssa|ssa|attn)\.proj_bn\.", ".0.branch.out.1.norm.")]
-    return (*found, (r"^head\.", "head.linear."))
-
-
-# of zhouchenlin2096/QKFormer
-_STEM = ((r"^patch_embed1\.proj_conv\.", "stem.0."), (r"^patch_embed1\.proj_bn\.", "stem.1."))
+# of zhouchenlin2096/QKFormer, all but the first embedding
+_KEYS = (
+    (r"^patch_embed1\.proj_conv\.", "stem.0."),
+    (r"^patch_embed1\.proj_bn\.", "stem.1."),
+    *_embedding(2, "proj3?", "proj4"),
+    *_embedding(3, "proj3", "proj4"),
+    (r"^stage1\.", "stages.0.2."),
+    (r"^stage2\.", "stages.1.2."),
+    (r"^stage3\.", "stages.2.2."),
+    *chained(r"\.tssa\.q_conv", ".0.branch.qk", 0),
+    *chained(r"\.tssa\.k_conv", ".0.branch.qk", 1),
+    *chained(r"\.(?:ssa|attn)\.q_conv", ".0.branch.qkv", 0),
+    *chained(r"\.(?:ssa|attn)\.k_conv", ".0.branch.qkv", 1),
+    *chained(r"\.(?:ssa|attn)\.v_conv", ".0.branch.qkv", 2),
+    *chained(r"\.(?:tssa|ssa|attn)\.proj_conv", ".0.branch.out"),
+    *chained(r"\.mlp\.(?:fc|mlp)1_conv", ".1.branch.0"),
+    *chained(r"\.mlp\.(?:fc|mlp)2_conv", ".1.branch.1"),
+    (r"^head\.", "head.linear."),
+)
 
 
 @model(
@@ -111,7 +100,7 @@ _STEM = ((r"^patch_embed1\.proj_conv\.", "stem.0."), (r"^patch_embed1\.proj_bn\.
 )
 @model("qkformer_10_512", _published("imagenet", 82.04), paper=_PAPER, dim=512, heads=8)
 @model("qkformer_10_384", _published("imagenet", 78.80), paper=_PAPER, dim=384, heads=6)
-@model("qkformer_4_384_cifar10", _published("cifar10", 96.18), paper=_PAPER, num_classes=10, **_CIFAR)
+@model("qkformer_4_384_cifar10", _published("cifar10", 96.18), num_classes=10, **_CIFAR)
 @model(
     "qkformer_4_384_cifar100",
     _published("cifar100", 81.15),
@@ -120,22 +109,14 @@ _STEM = ((r"^patch_embed1\.proj_conv\.", "stem.0."), (r"^patch_embed1\.proj_bn\.
     _published("cifar100", 81.30, T=6),
     _published("cifar100", 80.95, more=", IF neurons"),
     _published("cifar100", 81.12, more=", PLIF neurons"),
-    paper=_PAPER,
     **_CIFAR100,
 )
-@model(
-    "qkformer_4_384_cifar100_pre",
-    _published("cifar100", 81.18, more=_ABLATION),
-    paper=_PAPER,
-    order="pre",
-    **_CIFAR100,
-)
-@_ablation(
-    "qkformer_4_384_cifar100",
-    "cifar100",
-    {"qkca_ssa": 81.07, "qkta_qkca": 81.04, "ssa": 81.23, "qkca": 81.00, "qkta": 79.09},
-    **_CIFAR100,
-)
+@model("qkformer_4_384_cifar100_pre", _published("cifar100", 81.18, more=_ABLATION), order="pre", **_CIFAR100)
+@_ablation("qkformer_4_384_cifar100_qkca_ssa", "cifar100", 81.07, "qkca", "qkca", "ssa", **_CIFAR100)
+@_ablation("qkformer_4_384_cifar100_qkta_qkca", "cifar100", 81.04, "qkta", "qkta", "qkca", **_CIFAR100)
+@_ablation("qkformer_4_384_cifar100_ssa", "cifar100", 81.23, "ssa", "ssa", "ssa", **_CIFAR100)
+@_ablation("qkformer_4_384_cifar100_qkca", "cifar100", 81.00, "qkca", "qkca", "qkca", **_CIFAR100)
+@_ablation("qkformer_4_384_cifar100_qkta", "cifar100", 79.09, "qkta", "qkta", "qkta", **_CIFAR100)
 class QKFormer(Backbone):
     r"""Stages of patch embedding and transformer blocks, each of half the size and twice the channels.
 
@@ -182,13 +163,7 @@ class QKFormer(Backbone):
         "T": 2,
         "num_classes": 5,
     }
-    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = (
-        *_STEM,
-        *_embedding(1, ("proj1", "proj2")),
-        *_embedding(2, ("proj3", "proj4")),
-        *_embedding(3, ("proj3", "proj4")),
-        *_attentions(),
-    )
+    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = (*_embedding(1, "proj1", "proj2"), *_KEYS)
 
     def __init__(
         self,
@@ -212,15 +187,13 @@ class QKFormer(Backbone):
         super().__init__(in_channels, image_size, T, neuron, readout)
         if stem not in _STEMS:
             raise unknown("stem", stem, _STEMS)
-        if order not in ("post", "pre"):
-            raise unknown("order", order, ("post", "pre"))
+        first, pools, later = _STEMS[stem]
         if not depths or len(depths) != len(attention):
             raise ValueError(
                 f"QKFormer: depths = {depths} has {len(depths)} stages, but attention = {attention} has "
                 f"{len(attention)}; give one of each a stage"
             )
-        widths = [dim // 2 ** (len(depths) - 1 - i) for i in range(len(depths))]
-        least = 2 ** (len(depths) - 1) * (8 if stem == "dvs" else 2)
+        least = 2 ** (len(depths) - 1) * first[-1]
         if dim < 1 or dim % least:
             near = max(least, round(dim / least) * least)
             raise ValueError(
@@ -228,64 +201,44 @@ class QKFormer(Backbone):
                 f"{least}, as {near}"
             )
         make = units(neuron, neuron_options, tau=2.0, detach_reset=True, surrogate=Sigmoid(4.0))
-        normed = functools.partial(norms(norm), T=self.T)
-        on_tokens = functools.partial(normed, tokens=True)
-        start = widths[0] // (8 if stem == "dvs" else 2)
-        self.stem, begun = begin(nn.Conv2d(in_channels, start, 3, 1, 1, bias=False), normed(start), None)
-        if stem == "imagenet":
-            pool = nn.MaxPool2d(3, 2, 1)
-            if begun:
-                begun.append(PerStep(pool))
-            else:
-                self.stem = PerStep(*self.stem, pool)
-        first = {
-            "imagenet": ((start, widths[0], widths[0]), (True, False)),
-            "cifar": ((start, widths[0]), (False,)),
-            "dvs": ((2 * start, 4 * start, widths[0]), (True, True)),
+        on_maps, on_tokens = norms(norm, T=self.T), norms(norm, T=self.T, tokens=True)
+        attentions: dict[str, Callable[..., nn.Module]] = {
+            "qkta": functools.partial(QKTokenAttention, heads=heads),
+            "qkca": QKChannelAttention,
+            "ssa": functools.partial(SpikingSelfAttention, heads=heads, scale=scale),
         }
-        if order == "post" or stem == "dvs":
-            begun.append(unit(make))
+        for kind in attention:
+            if kind not in attentions:
+                raise unknown("attention", kind, attentions)
+        start = dim // least
+        conv = nn.Conv2d(in_channels, start, 3, 1, 1, bias=False)
+        pool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else None
+        fires = order == "post" or stem == "dvs"
+        self.stem, begun = begin(conv, on_maps(start), unit(make) if fires else None, pool)
         if stem == "dvs":
-            begun.append(patch(start, 2 * start, True, unit(make) if order == "post" else None, normed))
+            begun.append(patch(start, 2 * start, True, unit(make) if order == "post" else None, on_maps))
         self.stages = nn.ModuleList()
-        for i, (width, depth, kind) in enumerate(zip(widths, depths, attention, strict=True)):
-            channels, pools = first[stem]
-            if i > 0:
-                channels = (widths[i - 1], width, width)
-                pools = (True, False) if stem == "imagenet" else (False, True)
-            embedding = SPEDS(channels, pools, order, neuron=make, norm=normed)
-            blocks = []
-            for _ in range(depth):
-                attend = _attention(kind, width, heads, scale, order, make, on_tokens)
-                mlp = FeedForward(width, int(width * mlp_ratio), order, neuron=make, norm=on_tokens)
-                blocks.append(nn.Sequential(Residual(attend), Residual(mlp)))
+        for i, (depth, kind) in enumerate(zip(depths, attention, strict=True)):
+            width = dim // 2 ** (len(depths) - 1 - i)
+            channels = (width // 2, width, width) if i else tuple(n * start for n in first)
+            embedding = SPEDS(channels, later if i else pools, order, neuron=make, norm=on_maps)
+            blocks = [
+                nn.Sequential(
+                    Residual(attentions[kind](width, order=order, neuron=make, norm=on_tokens)),
+                    Residual(FeedForward(width, int(width * mlp_ratio), order, neuron=make, norm=on_tokens)),
+                )
+                for _ in range(depth)
+            ]
             self.stages.append(nn.Sequential(nn.Sequential(*begun), embedding, OnTokens(*blocks)))
             begun = []
         self.head = Head(dim, num_classes)
-        nn.init.trunc_normal_(self.head.linear.weight, std=0.02)
-        nn.init.zeros_(self.head.linear.bias)
-
-
-_STEMS = ("imagenet", "cifar", "dvs")
-
-
-def _attention(
-    kind: str, dim: int, heads: int, scale: float, order: Order, make: Unit, normed: Norm
-) -> nn.Module:
-    if kind == "qkta":
-        return QKTokenAttention(dim, heads, order, neuron=make, norm=normed)
-    if kind == "qkca":
-        return QKChannelAttention(dim, order, neuron=make, norm=normed)
-    if kind == "ssa":
-        return SpikingSelfAttention(dim, heads, scale, order, neuron=make, norm=normed)
-    raise unknown("attention", kind, ("qkta", "qkca", "ssa"))
+        truncated(self.head, nn.Linear)
 
 
 @model(
     "qkformer_2_256_dvs_gesture",
     _published("dvs128-gesture", 98.6, T=16),
     _published("dvs128-gesture", 98.3, T=10),
-    paper=_PAPER,
     num_classes=11,
     **_DVS,
 )
@@ -293,15 +246,13 @@ def _attention(
     "qkformer_2_256_cifar10dvs",
     _published("cifar10-dvs", 84.0, T=16),
     _published("cifar10-dvs", 83.8, T=10),
-    paper=_PAPER,
     **_CIFAR10_DVS,
 )
-@_ablation(
-    "qkformer_2_256_cifar10dvs",
-    "cifar10-dvs",
-    {"qkca_ssa": 84.30, "qkta_qkca": 83.10, "ssa": 84.10, "qkca": 80.70, "qkta": 80.70},
-    **_CIFAR10_DVS,
-)
+@_ablation("qkformer_2_256_cifar10dvs_qkca_ssa", "cifar10-dvs", 84.30, "qkca", "ssa", **_CIFAR10_DVS)
+@_ablation("qkformer_2_256_cifar10dvs_qkta_qkca", "cifar10-dvs", 83.10, "qkta", "qkca", **_CIFAR10_DVS)
+@_ablation("qkformer_2_256_cifar10dvs_ssa", "cifar10-dvs", 84.10, "ssa", "ssa", **_CIFAR10_DVS)
+@_ablation("qkformer_2_256_cifar10dvs_qkca", "cifar10-dvs", 80.70, "qkca", "qkca", **_CIFAR10_DVS)
+@_ablation("qkformer_2_256_cifar10dvs_qkta", "cifar10-dvs", 80.70, "qkta", "qkta", **_CIFAR10_DVS)
 class QKFormerDVS(QKFormer):
     """QKFormer for event cameras, by default its stem, with one pooled convolution more: see `QKFormer`.
 
@@ -323,10 +274,7 @@ class QKFormerDVS(QKFormer):
         "in_channels": 2,
     }
     reference_keys: ClassVar[tuple[tuple[str, str], ...]] = (
-        *_STEM,
-        (r"^patch_embed1\.proj1_conv\.", "stages.0.0.1.0.0."),
-        (r"^patch_embed1\.proj1_bn\.", "stages.0.0.1.0.1."),
-        *_embedding(1, ("proj2", "proj3")),
-        *_embedding(2, ("proj", "proj4")),
-        *_attentions(),
+        *chained(r"^patch_embed1\.proj1_conv", "stages.0.0.1"),
+        *_embedding(1, "proj2", "proj3"),
+        *_KEYS,
     )

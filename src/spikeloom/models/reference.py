@@ -25,7 +25,7 @@ _WRAPPERS = ("module.", "_orig_mod.")  # what data parallelism and torch.compile
 _PLACES = ((".1.norm.", ".0.1."), (".1.neuron.", ".1."))
 
 
-def chained(theirs: str, ours: str, part: int | None = None) -> Keys:
+def chained(theirs: str, ours: str, part: int | None = None) -> tuple[tuple[str, str], ...]:
     """Return the keys of a layer and its norm, for what `sl.nn.chain` makes of them.
 
     Arguments:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -26,56 +25,19 @@ from ..nn.speds import patch
 from ..nn.spike_driven_attention import SpikeDriven
 from ..surrogate import Sigmoid
 from .backbone import Backbone, Size
-from .parts import Norm, Readout, norms, units
+from .parts import Norm, Readout, norms, truncated, units
+from .reference import chained
 from .registry import Published, model
 
 _PAPER = "Yao et al., NeurIPS 2023, arXiv:2307.01694"
 _README = "README of the authors' repository"
 _QKFORMER = "quoted in a table of QKFormer's paper"
-_CIFAR: dict[str, Any] = {"image_size": 32, "depth": 2, "dim": 512, "pools": "0011"}
-_GESTURE: dict[str, Any] = {
-    "num_classes": 11,
-    "in_channels": 2,
-    "image_size": 128,
-    "T": 16,
-    "depth": 2,
-    "dim": 256,
-    "pools": "0111",
-}
-_CIFAR10_DVS: dict[str, Any] = {
-    "num_classes": 10,
-    "in_channels": 2,
-    "image_size": 64,
-    "T": 16,
-    "depth": 2,
-    "dim": 256,
-    "pools": "0011",
-    "erode": True,
-}
+_CIFAR: dict[str, Any] = {"paper": _PAPER, "image_size": 32, "depth": 2, "dim": 512, "pools": "0011"}
+_DVS: dict[str, Any] = {"paper": _PAPER, "in_channels": 2, "T": 16, "depth": 2, "dim": 256}
 
 
 def _imagenet(accuracy: float, T: int = 4, source: str = _README) -> Published:
     return Published("imagenet", accuracy, T, source)
-
-
-def _keys() -> tuple[tuple[str, str], ...]:
-    """Return the names of BICLab/Spike-Driven-Transformer, and ours."""
-    found = [(r"^block\.(\d+)\.attn\.talking_heads\.weight$", r"talking_heads.\1")]
-    found += [(r"^patch_embed\.proj_conv\.", "stem.0.")]
-    found += [(r"^patch_embed\.proj_bn\.", "stem.1.")]
-    for i, place in ((1, "stages.1.0"), (2, "stages.2.0"), (3, "stages.3.patches.0")):
-        found += [(rf"^patch_embed\.proj_conv{i}\.", f"{place}.0.")]
-        found += [(rf"^patch_embed\.proj_bn{i}\.", f"{place}.1.")]
-    found += [(r"^patch_embed\.rpe_conv\.", "stages.3.position.branch.1.0.0.")]
-    found += [(r"^patch_embed\.rpe_bn\.", "stages.3.position.branch.1.0.1.")]
-    found += [(r"^block\.", "stages.3.blocks.")]
-    for i, part in enumerate("qkv"):
-        found += [(rf"\.attn\.{part}_conv\.(.*)$", rf".0.branch.qkv.0.0.\1#{i}")]
-        found += [(rf"\.attn\.{part}_bn\.(.*)$", rf".0.branch.qkv.1.norm.\1#{i}")]
-    found += [(r"\.attn\.proj_conv\.", ".0.branch.out.0.0."), (r"\.attn\.proj_bn\.", ".0.branch.out.0.1.")]
-    found += [(r"\.mlp\.fc1_conv\.", ".1.branch.0.1.0.0."), (r"\.mlp\.fc1_bn\.", ".1.branch.0.1.1.norm.")]
-    found += [(r"\.mlp\.fc2_conv\.", ".1.branch.0.2.0.0."), (r"\.mlp\.fc2_bn\.", ".1.branch.0.2.0.1.")]
-    return (*found, (r"^head\.", "head.linear."))
 
 
 @model(
@@ -93,28 +55,31 @@ def _keys() -> tuple[tuple[str, str], ...]:
 @model(
     "spike_driven_transformer_2_512_cifar100",
     Published("cifar100", 78.4, 4, _QKFORMER),
-    paper=_PAPER,
     num_classes=100,
     **_CIFAR,
 )
 @model(
     "spike_driven_transformer_2_512_cifar10",
     Published("cifar10", 95.60, 4, _QKFORMER),
-    paper=_PAPER,
     num_classes=10,
     **_CIFAR,
 )
 @model(
     "spike_driven_transformer_2_256_dvs_gesture",
     Published("dvs128-gesture", 99.3, 16, _QKFORMER),
-    paper=_PAPER,
-    **_GESTURE,
+    num_classes=11,
+    image_size=128,
+    pools="0111",
+    **_DVS,
 )
 @model(
     "spike_driven_transformer_2_256_cifar10_dvs",
     Published("cifar10-dvs", 80.0, 16, _QKFORMER),
-    paper=_PAPER,
-    **_CIFAR10_DVS,
+    num_classes=10,
+    image_size=64,
+    pools="0011",
+    erode=True,
+    **_DVS,
 )
 class SpikeDrivenTransformer(Backbone):
     r"""A spiking transformer whose every product has spikes on one side, so that all of them are additions.
@@ -160,7 +125,24 @@ class SpikeDrivenTransformer(Backbone):
         "heads": 2,
         "pools": "0011",
     }
-    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = _keys()
+    # of BICLab/Spike-Driven-Transformer
+    reference_keys: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"^block\.(\d+)\.attn\.talking_heads\.weight$", r"talking_heads.\1"),
+        (r"^patch_embed\.proj_conv\.", "stem.0."),
+        (r"^patch_embed\.proj_bn\.", "stem.1."),
+        *chained(r"^patch_embed\.proj_conv1", "stages.1"),
+        *chained(r"^patch_embed\.proj_conv2", "stages.2"),
+        *chained(r"^patch_embed\.proj_conv3", "stages.3.patches"),
+        *chained(r"^patch_embed\.rpe_conv", "stages.3.position.branch.1"),
+        (r"^block\.", "stages.3.blocks."),
+        *chained(r"\.attn\.q_conv", ".0.branch.qkv", 0),
+        *chained(r"\.attn\.k_conv", ".0.branch.qkv", 1),
+        *chained(r"\.attn\.v_conv", ".0.branch.qkv", 2),
+        *chained(r"\.attn\.proj_conv", ".0.branch.out"),
+        *chained(r"\.mlp\.fc1_conv", ".1.branch.0.1"),
+        *chained(r"\.mlp\.fc2_conv", ".1.branch.0.2"),
+        (r"^head\.", "head.linear."),
+    )
 
     def __init__(
         self,
@@ -186,23 +168,22 @@ class SpikeDrivenTransformer(Backbone):
         if dim < 8 or dim % 8:
             raise ValueError(f"SpikeDrivenTransformer: dim = {dim}; a multiple of 8 is needed")
         make = units(neuron, neuron_options, tau=2.0, detach_reset=True, surrogate=Sigmoid(4.0))
-        normed = functools.partial(norms(norm), T=self.T)
-        of_tokens = functools.partial(normed, tokens=True)
+        on_maps, on_tokens = norms(norm, T=self.T), norms(norm, T=self.T, tokens=True)
         flags = [flag == "1" for flag in pools]
-        splitting = SpikingPatchSplitting(in_channels, dim // 2, flags[:3], neuron=make, norm=normed)
+        splitting = SpikingPatchSplitting(in_channels, dim // 2, flags[:3], neuron=make, norm=on_maps)
         self.stem = splitting.stem
         blocks = [
             nn.Sequential(
-                Residual(TokenAttention(dim, attention, heads, erode, make, of_tokens)),
+                Residual(TokenAttention(dim, attention, heads, erode, make, on_tokens)),
                 Residual(
-                    OnTokens(FeedForward(dim, int(dim * mlp_ratio), "pre", neuron=make, norm=of_tokens))
+                    OnTokens(FeedForward(dim, int(dim * mlp_ratio), "pre", neuron=make, norm=on_tokens))
                 ),
             )
             for _ in range(depth)
         ]
-        position = chain(nn.Conv2d(dim, dim, 3, 1, 1, bias=False), normed(dim))
+        position = chain(nn.Conv2d(dim, dim, 3, 1, 1, bias=False), on_maps(dim))
         last = OrderedDict(
-            patches=nn.Sequential(*patch(dim // 2, dim, flags[3], norm=normed)),
+            patches=nn.Sequential(*patch(dim // 2, dim, flags[3], norm=on_maps)),
             position=Residual(nn.Sequential(unit(make), position)),
             blocks=nn.Sequential(*blocks),
         )
@@ -210,11 +191,8 @@ class SpikeDrivenTransformer(Backbone):
         self.head = SpikingHead(dim, num_classes, neuron=make)
         unused = [nn.Parameter(torch.eye(heads), requires_grad=False) for _ in range(depth)]
         self.talking_heads = nn.ParameterList(unused)
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and module is not self.head.linear:
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        for part in (self.stem, self.stages):
+            truncated(part, nn.Conv2d, nn.Linear)
 
 
 class TokenAttention(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -197,10 +196,9 @@ class Spikformer(Backbone):
     ) -> None:
         super().__init__(in_channels, image_size, T, neuron, readout)
         make = units(neuron, neuron_options, tau=2.0, detach_reset=True, surrogate=Sigmoid(4.0))
-        on_map = functools.partial(norms(norm), T=self.T)
-        on_tokens = functools.partial(on_map, tokens=True)
-        patches = SpikingPatchSplitting(in_channels, dim, pools, cml=cml, neuron=make, norm=on_map)
-        position = RelativePositionEmbedding(dim, neuron=make, norm=on_map)
+        on_maps, on_tokens = norms(norm, T=self.T), norms(norm, T=self.T, tokens=True)
+        patches = SpikingPatchSplitting(in_channels, dim, pools, cml=cml, neuron=make, norm=on_maps)
+        position = RelativePositionEmbedding(dim, neuron=make, norm=on_maps)
         blocks = [
             nn.Sequential(
                 Residual(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -192,9 +191,8 @@ class Spikingformer(Backbone):
     ) -> None:
         super().__init__(in_channels, image_size, T, neuron, readout)
         make = units(neuron, neuron_options, tau=tau, detach_reset=True, surrogate=Sigmoid(4.0))
-        on_map = functools.partial(norms(norm), T=self.T)
-        on_tokens = functools.partial(on_map, tokens=True)
-        tokenizer = SpikingTokenizer(in_channels, dim, pools, cml=cml, neuron=make, norm=on_map)
+        on_maps, on_tokens = norms(norm, T=self.T), norms(norm, T=self.T, tokens=True)
+        tokenizer = SpikingTokenizer(in_channels, dim, pools, cml=cml, neuron=make, norm=on_maps)
         blocks = [
             nn.Sequential(
                 Residual(SpikingSelfAttention(dim, heads, scale, "pre", neuron=make, norm=on_tokens)),
