@@ -10,7 +10,7 @@ from torch import nn
 
 import spikeloom as sl
 from spikeloom.cli import main
-from spikeloom.cli.models import _neurons, _parts, page
+from spikeloom.cli.models import _neurons, _parts, _recipes, page
 from spikeloom.measure import dense_operations, profile
 from spikeloom.measure.report import brief
 from spikeloom.models import Backbone, example_input, find_model
@@ -68,8 +68,7 @@ def told(text: str) -> dict[str, str]:
     return found
 
 
-def test_the_page_of_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spikeloom.cli.models.RECIPES", {})
+def test_the_page_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "sew_resnet18"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 110
@@ -87,7 +86,7 @@ def test_the_page_of_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     assert found["operations"].endswith("7.26G of 4 frames")
     assert found["neurons"].startswith("IF(v_threshold=1, v_reset=0) with surrogate=ATan(alpha=2.0), detach")
     assert found["published"] == ("63.18 % imagenet, T = 4: log in the authors' repository, best epoch")
-    assert found["recipe"] == "none yet"
+    assert found["recipes"].startswith("sew_resnet-imagenet, cifar10-subset-sew_resnet (made small)")
     assert "load_reference" in found["checkpoints"]
     assert "depth=18" in found["arguments"]
     assert found["in Python"].startswith('net = sl.create_model("sew_resnet18", num_classes=1000)')
@@ -96,10 +95,20 @@ def test_the_page_of_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 def test_the_page_of_a_small_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "conv_snn"]) == 0
     found = told(capsys.readouterr().out)
-    assert found["recipe"].startswith("digits, mnist")
+    assert found["recipes"].startswith("digits, mnist")
     assert found["published"] == "nothing is named"
     assert main(["models", "dense_snn"]) == 0
     assert "x: [B, 64]" in capsys.readouterr().out
+
+
+def test_recipes_of_its_class_take_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "sew_resnet50"]) == 0
+    assert told(capsys.readouterr().out)["recipes"] == "sew_resnet-imagenet (--model sew_resnet50)"
+    assert list(_recipes(find_model("svformer"))) == []
+    # its own come first
+    first, *others = _recipes(find_model("spikformer_8_512"))
+    assert first == "spikformer-imagenet"
+    assert "spikformer-cifar10 (--model spikformer_8_512)" in others
 
 
 def test_learnable_constants_are_told_by_where_they_start() -> None:

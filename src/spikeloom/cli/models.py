@@ -17,7 +17,7 @@ from ..models.markdown import cells
 from ..names import unknown
 from ..neurons import Neuron
 from ..surrogate import Surrogate
-from ..training import RECIPES
+from ..training import RECIPES, SMALL, find_recipe, published_recipes
 from .arguments import parse
 
 HEAD = ("model", "file", "parameters", "T", "input", "best published accuracy")
@@ -95,7 +95,7 @@ def page(name: str) -> Iterator[str]:
         ("operations", [_operations(net)]),
         ("neurons", _neurons(entry)),
         ("published", [f"{_said(one)}: {one.source}" for one in entry.published] or ["nothing is named"]),
-        ("recipe", [", ".join(_recipes(entry)) or "none yet"]),
+        ("recipes", [", ".join(_recipes(entry)) or "none yet"]),
         ("checkpoints", [_checkpoints(entry)]),
         ("arguments", [", ".join(f"{key}={value!r}" for key, value in entry.arguments.items())]),
     ]
@@ -212,9 +212,14 @@ def _said(one: Published) -> str:
     return f"{one.accuracy:.2f} % {one.data}, T = {one.T}"
 
 
-def _recipes(entry: Entry) -> list[str]:
-    by_model = [name for name, recipe in RECIPES.items() if recipe.model == entry.name]
-    return list(dict.fromkeys([*([entry.recipe] if entry.recipe else []), *by_model]))
+def _recipes(entry: Entry) -> Iterator[str]:
+    """Say which recipes train networks of its class, its own first; others take its name by `--model`."""
+    models = {name: find_recipe(name).model for name in (*RECIPES, *published_recipes())}
+    yield from (name for name, model in models.items() if model == entry.name)
+    for name, model in models.items():
+        if model != entry.name and find_model(model).cls is entry.cls:
+            yield f"{name} (--model {entry.name})"
+    yield from (f"{name} (made small)" for name, recipe in SMALL.items() if recipe.model == entry.name)
 
 
 def _checkpoints(entry: Entry) -> str:

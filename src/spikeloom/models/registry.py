@@ -65,7 +65,6 @@ class Entry:
         preset: the arguments by which this variant differs from the class's defaults.
         paper: authors, year, where.
         published: what it is known to reach.
-        recipe: the recipe that trains it, if there is one.
     """
 
     name: str
@@ -73,7 +72,6 @@ class Entry:
     preset: dict[str, Any]
     paper: str = ""
     published: tuple[Published, ...] = ()
-    recipe: str = ""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -86,9 +84,7 @@ Net = TypeVar("Net", bound=type[nn.Module])
 _entries: dict[str, Entry] = {}
 
 
-def model(
-    name: str, *published: Published, paper: str = "", recipe: str = "", **preset: Any
-) -> Callable[[Net], Net]:
+def model(name: str, *published: Published, paper: str = "", **preset: Any) -> Callable[[Net], Net]:
     """Register the class below under `name`; of several variants, one line each:
 
         @model("sew_resnet34", Published("ImageNet", 67.04, 4, "the authors' log"), depth=34)
@@ -99,12 +95,11 @@ def model(
         name: the variant's name, lower case, as timm's.
         published: what others reached with it.
         paper: where it is described.
-        recipe: the recipe that trains it.
         preset: arguments of the class by which the variant differs from the defaults.
     """
 
     def register(cls: Net) -> Net:
-        _entries[name] = Entry(name, cls, preset, paper, published, recipe)
+        _entries[name] = Entry(name, cls, preset, paper, published)
         return cls
 
     return register
