@@ -2,10 +2,13 @@
 
 from .attention import SpikingSelfAttention, attend
 from .connect import Connect, Residual
+from .dcls import Dcls1d, Dcls2d, Dcls3d, dcls_kernel
+from .delays import AxonalDelays, SynapticDelays
 from .dropout import SharedDropout
 from .encode import Encode
 from .feed_forward import FeedForward
 from .fold import fold
+from .hooks import follow, settle
 from .mixers import ChannelMixer, SpikingPatchEncoding, TokenMixer
 from .norm_neuron import NormNeuron
 from .norms import (
@@ -29,9 +32,13 @@ from .voting import Voting
 
 __all__ = [
     "SPEDS",
+    "AxonalDelays",
     "BatchNormThroughTime",
     "ChannelMixer",
     "Connect",
+    "Dcls1d",
+    "Dcls2d",
+    "Dcls3d",
     "Encode",
     "FeedForward",
     "MultiDimensionalAttention",
@@ -52,6 +59,7 @@ __all__ = [
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "SpikingTokenizer",
+    "SynapticDelays",
     "TemporalAttention",
     "TemporalEffectiveBatchNorm",
     "ThresholdDependentBatchNorm1d",
@@ -63,9 +71,12 @@ __all__ = [
     "Voting",
     "attend",
     "chain",
+    "dcls_kernel",
     "erode",
     "fold",
+    "follow",
     "merge",
+    "settle",
     "to_map",
     "to_tokens",
     "unit",
