@@ -85,6 +85,31 @@ def test_dense_layers_by_hand() -> None:
     torch.testing.assert_close(net(x), (torch.stack(spikes) @ head.weight.T + head.bias).mean(0))
 
 
+class Slow(sl.LIF):
+    """A neuron of a researcher's own."""
+
+    def __init__(self) -> None:
+        super().__init__(tau=3.0)
+
+
+@pytest.mark.parametrize("name", ["conv_snn", "dense_snn"])
+def test_a_neuron_of_ones_own(name: str) -> None:
+    torch.manual_seed(0)
+    net = sl.create_model(name, neuron=Slow).eval()
+    assert {type(m) for m in net.modules() if isinstance(m, sl.Neuron)} == {Slow}
+    named = sl.create_model(name, neuron_options={"tau": 3.0}).eval()
+    named.load_state_dict(net.state_dict())
+    x = 3 * torch.rand(5, 2, *net.input_shape)  # type: ignore[misc]
+    torch.testing.assert_close(net(x), named(x))
+
+
+def test_recurrent_layers_are_of_neurons_or_relu() -> None:
+    net = sl.create_model("dense_snn", neuron=Slow, recurrent=True)
+    assert sum(isinstance(m, sl.Recurrent) for m in net.modules()) == 2
+    with pytest.raises(TypeError, match="Recurrent takes a neuron first, not Tanh"):
+        sl.create_model("dense_snn", neuron=nn.Tanh, recurrent=True)
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("neuron", ["LIF", "ReLU"])
 def test_a_static_sample_is_the_sample_repeated(neuron: str, recurrent: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..nn import PerStep
+from ..nn import PerStep, Unit
 from .parts import Readout, activation, read
 from .registry import model
 
@@ -27,8 +27,8 @@ class ConvSNN(nn.Module):
         channels: output channels, one number a block.
         pools: the factor of max pooling, one number a block; 2 everywhere if None.
         T: how many steps a static image is shown.
-        neuron: the neuron's name in `sl`, as "LIF"; "ReLU" gives the same network without time in its units,
-            which a static image then passes once, whatever T is.
+        neuron: as in `sl.models.parts.units`, a name or a class; "ReLU" gives the same network without
+            time in its units, which a static image then passes once, whatever T is.
         neuron_options: its arguments.
         dropout: the share of the last block's outputs that training hides from the readout.
         readout: "mean" over time, or "none": the scores of each step.
@@ -48,7 +48,7 @@ class ConvSNN(nn.Module):
         channels: Sequence[int] = (32, 64, 128),
         pools: Sequence[int] | None = None,
         T: int = 4,
-        neuron: str = "LIF",
+        neuron: str | Unit = "LIF",
         neuron_options: Mapping[str, Any] | None = None,
         dropout: float = 0.0,
         readout: Readout = "mean",

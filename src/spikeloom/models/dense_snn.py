@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..nn import PerStep
+from ..nn import PerStep, Unit
 from .parts import Readout, activation, read
 from .registry import model
 
@@ -26,8 +26,8 @@ class DenseSNN(nn.Module):
         hidden: neurons, one number a layer.
         recurrent: whether layers hear themselves.
         T: how many steps a static sample is shown.
-        neuron: the neuron's name in `sl`, as "LIF"; "ReLU" gives the same network without membranes, which
-            a static sample then passes once, whatever T is, unless the network is recurrent.
+        neuron: as in `sl.models.parts.units`, a name or a class; "ReLU" gives the same network without
+            membranes, which a static sample then passes once, whatever T is, unless the network is recurrent.
         neuron_options: its arguments.
         dropout: the share of each layer's outputs that training hides from the next.
         readout: "mean" over time, or "none": the scores of each step.
@@ -47,7 +47,7 @@ class DenseSNN(nn.Module):
         hidden: Sequence[int] = (128, 128),
         recurrent: bool = False,
         T: int = 4,
-        neuron: str = "LIF",
+        neuron: str | Unit = "LIF",
         neuron_options: Mapping[str, Any] | None = None,
         dropout: float = 0.0,
         readout: Readout = "mean",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -100,15 +100,18 @@ def _surrogate(given: Any) -> Any:
 def activation(
     neuron: str | Unit, options: Mapping[str, Any] | None = None, synapse: nn.Module | None = None
 ) -> nn.Module:
-    """Return the neuron of that name in `sl`, or a ReLU; recurrent through `synapse`, where one is given.
+    """Return a neuron, or a ReLU, as `units` makes them; recurrent through `synapse`, where one is given.
 
     Raises:
-        as `units`.
+        TypeError: recurrent, but neither a neuron nor a ReLU.
+        UnknownName, ValueError: as in `units`.
     """
     cell = units(neuron, options)()
     if synapse is None:
         return cell
-    return Recurrent(cell, synapse) if isinstance(cell, neurons.Neuron) else RectifiedRecurrent(synapse)
+    if isinstance(cell, nn.ReLU):
+        return RectifiedRecurrent(synapse)
+    return Recurrent(cast(neurons.Neuron, cell), synapse)
 
 
 def norms(name: str, **given: Any) -> Norm:

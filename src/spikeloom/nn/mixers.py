@@ -56,7 +56,7 @@ class TokenMixer(nn.Module):
         rows, columns = nn.Conv2d(height, height, 1), nn.Conv2d(width, width, 1)
         self.rows = chain(rows, norm(height), unit(neuron, channel_axis=3))
         self.columns = chain(columns, norm(width), unit(neuron, channel_axis=3))
-        self.identity = behind(norm(channels), unit(neuron)) if fire else nn.Identity()
+        self.identity = chain(nn.Identity(), norm(channels), unit(neuron)) if fire else nn.Identity()
         self.fuse = chain(nn.Conv2d(3 * channels, channels, 1, bias=False), norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,11 +157,6 @@ class SpikingPatchEncoding(nn.Module):
         second = second + self.between[0](self.neurons[0](first))
         third = third + first + self.between[1](self.neurons[1](second))
         return torch.cat((first, second, third), 2)
-
-
-def behind(norm: nn.Module, neuron: nn.Module) -> nn.Sequential:
-    """Return a norm and a neuron of `[T, B, C, H, W]` that no layer stands in front of."""
-    return chain(nn.Identity(), norm, neuron)
 
 
 def _check(name: str, x: Tensor, size: tuple[int, int, int]) -> None:
