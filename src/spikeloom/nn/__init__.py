@@ -22,6 +22,7 @@ from .per_token import PerToken
 from .qk_attention import QKChannelAttention, QKTokenAttention
 from .recurrent import Recurrent
 from .rep_conv import RepConv, SeparableConv2d, merge
+from .scan import LeakyIntegrator, scan
 from .speds import SPEDS
 from .spike_driven_attention import SpikeDrivenAttention, erode
 from .temporal_attention import MultiDimensionalAttention, TemporalAttention
@@ -41,6 +42,7 @@ __all__ = [
     "Dcls3d",
     "Encode",
     "FeedForward",
+    "LeakyIntegrator",
     "MultiDimensionalAttention",
     "NormNeuron",
     "OnTokens",
@@ -76,6 +78,7 @@ __all__ = [
     "fold",
     "follow",
     "merge",
+    "scan",
     "settle",
     "to_map",
     "to_tokens",
