@@ -119,7 +119,7 @@ def by_hand(layer: SpikingSelfAttention, x: Tensor, order: str) -> Tensor:
 @pytest.mark.parametrize("order", ["post", "pre"])
 @pytest.mark.parametrize("qkv_bias", [False, True])
 def test_the_layer_is_its_equations(order: str, qkv_bias: bool) -> None:
-    layer = built(order, qkv_bias=qkv_bias, bias=qkv_bias)
+    layer = built(order, qkv_bias=qkv_bias)
     torch.manual_seed(2)
     x = 2 * torch.rand(T, B, N, C, dtype=torch.float64)
     x = (x.round() if order == "post" else 2 * x).requires_grad_()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..names import unknown
 from ..neurons import LIF
-from .feed_forward import Order
+from .feed_forward import Order, check_order
 from .unit import Unit, chain, unit
 
 
@@ -73,7 +73,6 @@ class SpikingSelfAttention(nn.Module):
         scale: s.
         order: "post" or "pre".
         qkv_bias: whether W has a bias (redundant before the norm, but published nets have it).
-        bias: whether W_o has one.
         attention_threshold: `v_threshold` of the neuron of Y, where it has one; None for its own.
         separate: whether Q, K and V have a neuron each, with parameters of its own.
         neuron: what makes a neuron.
@@ -94,28 +93,23 @@ class SpikingSelfAttention(nn.Module):
         order: Order = "post",
         *,
         qkv_bias: bool = False,
-        bias: bool = True,
         attention_threshold: float | None = 0.5,
         separate: bool = False,
         neuron: Unit = LIF,
         norm: Callable[[int], nn.Module] = nn.BatchNorm1d,
     ) -> None:
         super().__init__()
-        if order not in ("post", "pre"):
-            raise unknown("order", order, ("post", "pre"))
+        check_order(order)
         head_width(dim, heads, type(self).__name__)
         self.heads, self.scale = heads, scale
-
-        def own(**wanted: float) -> nn.Module:
-            return unit(neuron, channel_axis=-1, **wanted)
-
+        own = functools.partial(unit, neuron, channel_axis=-1)
         self.begin = own() if order == "pre" else nn.Identity()
         together = None if separate else own()
         self.qkv = chain(nn.Linear(dim, 3 * dim, qkv_bias), norm(3 * dim), together)
         self.each = nn.ModuleList(own() if separate else nn.Identity() for _ in range(3))
         lower = {} if attention_threshold is None else {"v_threshold": attention_threshold}
         self.attention = own(**lower)
-        self.out = chain(nn.Linear(dim, dim, bias), norm(dim), own() if order == "post" else None)
+        self.out = chain(nn.Linear(dim, dim), norm(dim), own() if order == "post" else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[T, B, N, C]` for x, `[T, B, N, C]`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
@@ -11,7 +12,13 @@ from ..names import unknown
 from ..neurons import LIF
 from .unit import Unit, chain, unit
 
-Order = Literal["post", "pre"]
+Order = Literal["post", "pre"]  # neurons behind a layer and spikes out, or before it and a membrane out
+
+
+def check_order(order: str) -> None:
+    """Raise UnknownName unless there is an order of that name."""
+    if order not in get_args(Order):
+        raise unknown("order", order, get_args(Order))
 
 
 class FeedForward(nn.Sequential):
@@ -29,7 +36,6 @@ class FeedForward(nn.Sequential):
         dim: channels C of a token.
         hidden: channels between the layers.
         order: "post" or "pre".
-        bias: whether the layers have one.
         neuron: what makes a neuron.
         norm: what makes a batch norm of so many channels, over tokens.
 
@@ -45,17 +51,13 @@ class FeedForward(nn.Sequential):
         hidden: int,
         order: Order = "post",
         *,
-        bias: bool = True,
         neuron: Unit = LIF,
         norm: Callable[[int], nn.Module] = nn.BatchNorm1d,
     ) -> None:
-        first, second = nn.Linear(dim, hidden, bias), nn.Linear(hidden, dim, bias)
-        between = unit(neuron, channel_axis=-1)
+        check_order(order)
+        own = functools.partial(unit, neuron, channel_axis=-1)
+        first, second = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         if order == "post":
-            last = unit(neuron, channel_axis=-1)
-            super().__init__(chain(first, norm(hidden), between), chain(second, norm(dim), last))
-        elif order == "pre":
-            begin = unit(neuron, channel_axis=-1)
-            super().__init__(begin, chain(first, norm(hidden), between), chain(second, norm(dim)))
+            super().__init__(chain(first, norm(hidden), own()), chain(second, norm(dim), own()))
         else:
-            raise unknown("order", order, ("post", "pre"))
+            super().__init__(own(), chain(first, norm(hidden), own()), chain(second, norm(dim)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..names import unknown
 from ..neurons import LIF
 from .attention import head_width
-from .feed_forward import Order
+from .feed_forward import Order, check_order
 from .unit import Unit, chain, unit
 
 
@@ -19,23 +19,18 @@ class _QKAttention(nn.Module):
     def __init__(
         self,
         dim: int,
-        order: Order,
-        bias: bool,
-        attention_threshold: float,
-        neuron: Unit,
-        norm: Callable[[int], nn.Module],
+        order: Order = "post",
+        *,
+        neuron: Unit = LIF,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm1d,
     ) -> None:
         super().__init__()
-        if order not in ("post", "pre"):
-            raise unknown("order", order, ("post", "pre"))
-
-        def own(**wanted: float) -> nn.Module:
-            return unit(neuron, channel_axis=-1, **wanted)
-
+        check_order(order)
+        own = functools.partial(unit, neuron, channel_axis=-1)
         self.begin = own() if order == "pre" else nn.Identity()
         self.qk = chain(nn.Linear(dim, 2 * dim, bias=False), norm(2 * dim), own())
-        self.attention = own(v_threshold=attention_threshold)
-        self.out = chain(nn.Linear(dim, dim, bias), norm(dim), own() if order == "post" else None)
+        self.attention = own(v_threshold=0.5)
+        self.out = chain(nn.Linear(dim, dim), norm(dim), own() if order == "post" else None)
 
 
 class QKTokenAttention(_QKAttention):
@@ -59,8 +54,6 @@ class QKTokenAttention(_QKAttention):
         dim: channels C of a token.
         heads: into how many groups of neighbouring channels they are cut.
         order: "post" or "pre".
-        bias: whether W_o has one.
-        attention_threshold: `v_threshold` of the neuron of A, where it has one.
         neuron: what makes a neuron.
         norm: what makes a batch norm of so many channels, over tokens.
 
@@ -77,13 +70,11 @@ class QKTokenAttention(_QKAttention):
         heads: int,
         order: Order = "post",
         *,
-        bias: bool = True,
-        attention_threshold: float = 0.5,
         neuron: Unit = LIF,
         norm: Callable[[int], nn.Module] = nn.BatchNorm1d,
     ) -> None:
         head_width(dim, heads, type(self).__name__)
-        super().__init__(dim, order, bias, attention_threshold, neuron, norm)
+        super().__init__(dim, order, neuron=neuron, norm=norm)
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,25 +100,13 @@ class QKChannelAttention(_QKAttention):
 
     Arguments:
         dim: channels C of a token.
-        order, bias, attention_threshold, neuron, norm: as in `QKTokenAttention`.
+        order, neuron, norm: as in `QKTokenAttention`.
 
     Input and output `[T, B, N, C]`.
 
     Raises:
         UnknownName: no such order.
     """
-
-    def __init__(
-        self,
-        dim: int,
-        order: Order = "post",
-        *,
-        bias: bool = True,
-        attention_threshold: float = 0.5,
-        neuron: Unit = LIF,
-        norm: Callable[[int], nn.Module] = nn.BatchNorm1d,
-    ) -> None:
-        super().__init__(dim, order, bias, attention_threshold, neuron, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[T, B, N, C]` for x, `[T, B, N, C]`."""

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from ..names import unknown
 from ..neurons import LIF
 from .connect import Residual
-from .feed_forward import Order
+from .feed_forward import Order, check_order
 from .per_step import PerStep
 from .unit import Unit, chain, unit
 
@@ -56,8 +55,7 @@ class SPEDS(nn.Sequential):
                 f"SPEDS: channels = {tuple(channels)} makes {len(channels) - 1} convolutions, but pools = "
                 f"{tuple(pools)} is of {len(pools)}; give one flag a convolution, and at least one"
             )
-        if order not in ("post", "pre"):
-            raise unknown("order", order, ("post", "pre"))
+        check_order(order)
         ways: list[nn.Module] = []
         for i, pool in enumerate(pools):
             last = i == len(pools) - 1 and order == "pre"

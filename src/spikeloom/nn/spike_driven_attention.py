@@ -48,10 +48,9 @@ class SpikeDrivenAttention(nn.Module):
         kind: one of the four.
         heads: into how many groups channels are cut, of 3 and 4; the masks are a channel's, with any heads.
         scale: s.
-        v_threshold: of the neuron, where it has one; one without is given s Q K^T V in 4, too.
         erode: of "SDSA-1" alone: take the 3x3 maximum around each position, by `erode`, of K, of V, of their
             product and of Y, as the published network for CIFAR10-DVS does.
-        neuron: what makes the neuron.
+        neuron: what makes the neuron; one without a threshold is given s Q K^T V in "SDSA-4", too.
 
     `operands` is how many are taken, 2 or 3. Input Q, K, V (of "SDSA-2" Q, V), each `[T, B, N, C]`, and the
     map's size where it is eroded; output `[T, B, N, C]`.
@@ -68,7 +67,6 @@ class SpikeDrivenAttention(nn.Module):
         heads: int = 8,
         scale: float = 0.125,
         *,
-        v_threshold: float = 0.5,
         erode: bool = False,
         neuron: Unit = LIF,
     ) -> None:
@@ -80,10 +78,10 @@ class SpikeDrivenAttention(nn.Module):
         head_width(dim, heads, type(self).__name__)
         self.kind, self.heads, self.scale, self.erode = kind, heads, scale, erode
         self.operands = 2 if kind == "SDSA-2" else 3
-        wanted: dict[str, Any] = {"v_threshold": v_threshold}
+        wanted: dict[str, Any] = {"v_threshold": 0.5}
         if kind == "SDSA-4" and takes(neuron, "v_threshold") and takes(neuron, "learnable"):
             own = neuron.keywords.get("learnable", ()) if isinstance(neuron, functools.partial) else ()
-            wanted["v_threshold"] = torch.full((dim,), v_threshold / scale)
+            wanted["v_threshold"] = torch.full((dim,), 0.5 / scale)
             wanted["learnable"] = (*own, "v_threshold")
             self.scale = 1.0
         self.neuron = unit(neuron, channel_axis=-1, **wanted)
