@@ -22,6 +22,7 @@ from .per_token import PerToken
 from .qk_attention import QKChannelAttention, QKTokenAttention
 from .recurrent import Recurrent
 from .rep_conv import RepConv, SeparableConv2d, merge
+from .s4d import S4D
 from .scan import LeakyIntegrator, scan
 from .speds import SPEDS
 from .spike_driven_attention import SpikeDrivenAttention, erode
@@ -32,6 +33,7 @@ from .unit import Unit, chain, unit
 from .voting import Voting
 
 __all__ = [
+    "S4D",
     "SPEDS",
     "AxonalDelays",
     "BatchNormThroughTime",
