@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from naive import attention
 from torch import Tensor, nn
 
 import spikeloom as sl
@@ -13,21 +14,6 @@ from spikeloom.names import UnknownName
 from spikeloom.nn import SpikingSelfAttention, attend
 
 T, B, N, C, HEADS = 3, 2, 5, 12, 3
-
-
-def naive(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float) -> Tensor:
-    """One number at a time: every token asks every other."""
-    d = q.shape[-1] // heads
-    out = torch.zeros_like(q)
-    for t in range(q.shape[0]):
-        for b in range(q.shape[1]):
-            for h in range(heads):
-                own = slice(h * d, (h + 1) * d)
-                for i in range(q.shape[2]):
-                    for j in range(q.shape[2]):
-                        weight = (q[t, b, i, own] * k[t, b, j, own]).sum()
-                        out[t, b, i, own] = out[t, b, i, own] + scale * weight * v[t, b, j, own]
-    return out
 
 
 def qkv(tokens: int, spikes: bool, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -40,7 +26,7 @@ def qkv(tokens: int, spikes: bool, dtype: torch.dtype = torch.float64) -> list[T
 def test_attend_is_the_loop(tokens: int) -> None:
     given = [x.requires_grad_() for x in qkv(tokens, spikes=False)]
     q, k, v = given
-    y, wanted = attend(q, k, v, HEADS, 0.3), naive(q, k, v, HEADS, 0.3)
+    y, wanted = attend(q, k, v, HEADS, 0.3), attention(q, k, v, HEADS, 0.3)
     torch.testing.assert_close(y, wanted)
     up = torch.rand_like(y)
     for a, b in zip(torch.autograd.grad(y, given, up), torch.autograd.grad(wanted, given, up), strict=True):
@@ -112,7 +98,7 @@ def by_hand(layer: SpikingSelfAttention, x: Tensor, order: str) -> Tensor:
 
     s = fire(x) if order == "pre" else x
     q, k, v = (fire(linear(s, layer.qkv, slice(i * C, (i + 1) * C))) for i in range(3))
-    y = linear(fire(naive(q, k, v, HEADS, 0.25), 0.5), layer.out, slice(None))
+    y = linear(fire(attention(q, k, v, HEADS, 0.25), 0.5), layer.out, slice(None))
     return fire(y) if order == "post" else y
 
 

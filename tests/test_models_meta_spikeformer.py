@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from naive import Checkpoint, layer_and_norm, lif, linear_and_norm
+from torch import nn
 
 import spikeloom as sl
 from spikeloom.models import Backbone, example_input, load_reference
@@ -57,61 +58,31 @@ def test_stages() -> None:
     assert blocks == [1, 1, 2, 6, 2]
 
 
-def lif(x: Tensor, threshold: float = 1.0) -> Tensor:
-    v, out = torch.zeros_like(x[0]), []
-    for x_t in x:
-        h = v + (x_t - v) / 2
-        s = (h >= threshold).to(h)
-        v = h * (1 - s)
-        out.append(s)
-    return torch.stack(out)
-
-
-def layers(chained: Any, x: Tensor) -> Tensor:
-    """Apply a layer and a norm step by step, whether a neuron's kernel holds the norm or not."""
-    fold, *behind = chained
-    modules = [*fold, *([behind[0].norm] if behind else [])]
-    steps = []
-    for x_t in x:
-        for module in modules:
-            x_t = module(x_t)
-        steps.append(x_t)
-    return torch.stack(steps)
-
-
-def on_tokens(chained: Any, x: Tensor) -> Tensor:
-    """Apply a linear layer and a norm of tokens on each pixel of maps."""
-    fold, *behind = chained
-    linear, norm = fold[0], (behind[0].norm if behind else fold[1])
-    rows = x.movedim(2, -1)
-    return norm(linear(rows.flatten(0, -2))).reshape(*rows.shape[:-1], -1).movedim(-1, 2)
-
-
 def test_the_equations() -> None:
     net = build(image_size=64, depths=(1, 1, 2, 2, 1)).double()
     x = 3 * torch.rand(2, 2, *net.input_shape, dtype=torch.float64)
     found = net.forward_intermediates(x)
-    y, rates = layers([net.stem], x), []
+    y, rates = layer_and_norm([net.stem], x), []
     for i, stage in enumerate(net.stages):
         blocks: list[Any] = list(stage)
         if i:
             neuron, down = blocks.pop(0)
             assert isinstance(neuron, sl.LIF)
-            y = layers(down, lif(y))
+            y = layer_and_norm(down, lif(y))
         for one, two in blocks:
             if i < 3:
                 for residual in (one, two):
                     _, first, second = residual.branch
-                    y = y + layers(second, lif(layers(first, lif(y))))
+                    y = y + layer_and_norm(second, lif(layer_and_norm(first, lif(y))))
                 continue
-            q, k, v = lif(layers(one.branch.qkv, lif(y))).chunk(3, 2)
+            q, k, v = lif(layer_and_norm(one.branch.qkv, lif(y))).chunk(3, 2)
             q, k, v = (z.flatten(3).unflatten(2, (2, -1)).mT for z in (q, k, v))
             weighed = 0.125 * (q @ k.mT) @ v
             rates.append(lif(weighed, 0.5).mean().item())
             maps = lif(weighed, 0.5).mT.flatten(2, 3).unflatten(-1, y.shape[-2:])
-            y = y + layers(one.branch.out, maps)
+            y = y + layer_and_norm(one.branch.out, maps)
             _, first, second = two.branch[0]
-            y = y + on_tokens(second, lif(on_tokens(first, lif(y))))
+            y = y + linear_and_norm(second, lif(linear_and_norm(first, lif(y))))
         torch.testing.assert_close(found[i], y)
     assert any(0 < rate < 1 for rate in rates)
     torch.testing.assert_close(net(x), net.head.linear(lif(y.mean((-2, -1)))).mean(0))
@@ -165,48 +136,38 @@ def test_other_attentions_train(attention: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
-def reference(widths: tuple[int, ...], classes: int, distilled: bool) -> dict[str, Tensor]:
+def reference(widths: tuple[int, ...], classes: int, distilled: bool) -> Checkpoint:
     """Return weights under the names, and in the shapes, of BICLab/Spike-Driven-Transformer-V2."""
-    made: dict[str, Tensor] = {}
-
-    def conv(name: str, *shape: int, bias: bool = False) -> None:
-        made[f"{name}.weight"] = torch.randn(shape)
-        if bias:
-            made[f"{name}.bias"] = torch.randn(shape[0])
-
-    def norm(name: str, channels: int) -> None:
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            made[f"{name}.{part}"] = torch.rand(channels) + 0.5
-        made[f"{name}.num_batches_tracked"] = torch.tensor(7)
+    made = Checkpoint()
 
     def down(name: str, channels: int, out: int, size: int = 3) -> None:
-        conv(f"{name}.encode_conv", out, channels, size, size, bias=True)
-        norm(f"{name}.encode_bn", out)
+        made.layer(f"{name}.encode_conv", out, channels, size, size, bias=True)
+        made.norm(f"{name}.encode_bn", out)
 
     def convolutions(name: str, dim: int) -> None:
-        conv(f"{name}.Conv.pwconv1", 2 * dim, dim, 1, 1)
-        norm(f"{name}.Conv.bn1", 2 * dim)
-        conv(f"{name}.Conv.dwconv", 2 * dim, 1, 7, 7)
-        conv(f"{name}.Conv.pwconv2", dim, 2 * dim, 1, 1)
-        norm(f"{name}.Conv.bn2", dim)
-        conv(f"{name}.conv1", 4 * dim, dim, 3, 3)
-        norm(f"{name}.bn1", 4 * dim)
-        conv(f"{name}.conv2", dim, 4 * dim, 3, 3)
-        norm(f"{name}.bn2", dim)
+        made.layer(f"{name}.Conv.pwconv1", 2 * dim, dim, 1, 1)
+        made.norm(f"{name}.Conv.bn1", 2 * dim)
+        made.layer(f"{name}.Conv.dwconv", 2 * dim, 1, 7, 7)
+        made.layer(f"{name}.Conv.pwconv2", dim, 2 * dim, 1, 1)
+        made.norm(f"{name}.Conv.bn2", dim)
+        made.layer(f"{name}.conv1", 4 * dim, dim, 3, 3)
+        made.norm(f"{name}.bn1", 4 * dim)
+        made.layer(f"{name}.conv2", dim, 4 * dim, 3, 3)
+        made.norm(f"{name}.bn2", dim)
 
     def attention(name: str, dim: int) -> None:
         for part in ("q", "k", "v", "proj"):
             own = f"{name}.attn.{part}_conv"
-            conv(f"{own}.0.body.0", dim, dim, 1, 1)
-            norm(f"{own}.0.body.1.bn", dim)
-            conv(f"{own}.0.body.2.0", dim, 1, 3, 3)
-            conv(f"{own}.0.body.2.1", dim, dim, 1, 1)
-            norm(f"{own}.0.body.2.2", dim)
-            norm(f"{own}.1", dim)
-        conv(f"{name}.mlp.fc1_conv", 4 * dim, dim, 1, bias=True)
-        norm(f"{name}.mlp.fc1_bn", 4 * dim)
-        conv(f"{name}.mlp.fc2_conv", dim, 4 * dim, 1, bias=True)
-        norm(f"{name}.mlp.fc2_bn", dim)
+            made.layer(f"{own}.0.body.0", dim, dim, 1, 1)
+            made.norm(f"{own}.0.body.1.bn", dim)
+            made.layer(f"{own}.0.body.2.0", dim, 1, 3, 3)
+            made.layer(f"{own}.0.body.2.1", dim, dim, 1, 1)
+            made.norm(f"{own}.0.body.2.2", dim)
+            made.norm(f"{own}.1", dim)
+        made.layer(f"{name}.mlp.fc1_conv", 4 * dim, dim, 1, bias=True)
+        made.norm(f"{name}.mlp.fc1_bn", 4 * dim)
+        made.layer(f"{name}.mlp.fc2_conv", dim, 4 * dim, 1, bias=True)
+        made.norm(f"{name}.mlp.fc2_bn", dim)
 
     half, (first, second, third, last) = widths[0] // 2, widths
     down("downsample1_1", 3, half, 7)
@@ -223,7 +184,7 @@ def reference(widths: tuple[int, ...], classes: int, distilled: bool) -> dict[st
     for i in range(2):
         attention(f"block4.{i}", last)
     for name in ("head", "head_kd") if distilled else ("head",):
-        conv(name, classes, last, bias=True)
+        made.layer(name, classes, last, bias=True)
     return made
 
 

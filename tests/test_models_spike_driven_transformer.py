@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from naive import Checkpoint, layer_and_norm, lif, linear_and_norm, stepwise
+from torch import nn
 
 import spikeloom as sl
 from spikeloom.models import Backbone, example_input, find_model, load_reference
@@ -66,38 +66,6 @@ def test_tokens(variant: str) -> None:
     assert [channels for channels, *_ in shapes] == [4, 8, 16, 32]
 
 
-def lif(x: Tensor, threshold: float = 1.0) -> Tensor:
-    v, out = torch.zeros_like(x[0]), []
-    for x_t in x:
-        h = v + (x_t - v) / 2
-        s = (h >= threshold).to(h)
-        v = h * (1 - s)
-        out.append(s)
-    return torch.stack(out)
-
-
-def apply(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a layer that knows no time, step by step."""
-    return torch.stack([layer(x_t) for x_t in x])
-
-
-def convolved(x: Tensor, chained: Any) -> Tensor:
-    """Return a convolution and a norm of x, in which a neuron's kernel holds the norm or not."""
-    fold, *behind = chained
-    conv, *norm = fold
-    return apply(norm[0] if norm else behind[0].norm, apply(conv, x))
-
-
-def linear(x: Tensor, chained: Any) -> Tensor:
-    """Return a 1x1 convolution and a norm of maps x, from the linear layer of tokens."""
-    fold, *behind = chained
-    layer, *norms = fold
-    norm = norms[0] if norms else behind[0].norm
-    y = apply(lambda x_t: functional.conv2d(x_t, layer.weight[:, :, None, None], layer.bias), x)
-    weights = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    return apply(lambda y_t: functional.batch_norm(y_t, *weights, False, 0.0, norm.eps), y)
-
-
 @pytest.mark.parametrize(("pools", "erode"), [("0011", False), ("1010", False), ("0110", True)])
 def test_the_equations(pools: str, erode: bool) -> None:
     net = build(pools=pools, erode=erode).double()
@@ -105,27 +73,27 @@ def test_the_equations(pools: str, erode: bool) -> None:
     found = net.forward_intermediates(x)
     pool = [nn.MaxPool2d(3, 2, 1) if flag == "1" else nn.Identity() for flag in pools]
 
-    y = apply(pool[0], lif(apply(net.stem[1], apply(net.stem[0], x))))
+    y = stepwise(pool[0], lif(layer_and_norm([net.stem], x)))
     torch.testing.assert_close(found[0], y)
     for i in (1, 2):
         stage: Any = net.stages[i]
-        y = apply(pool[i], lif(convolved(y, stage[:2])))
+        y = stepwise(pool[i], lif(layer_and_norm(stage[:2], y)))
         torch.testing.assert_close(found[i], y)
 
     last: Any = net.stages[3]
-    f = apply(pool[3], convolved(y, last.patches[:1]))
-    y = f + convolved(lif(f), last.position.branch[1])
+    f = stepwise(pool[3], layer_and_norm(last.patches[:1], y))
+    y = f + layer_and_norm(last.position.branch[1], lif(f))
     dilate = nn.MaxPool2d(3, 1, 1) if erode else nn.Identity()
     for attention, mlp in last.blocks:
         branch = attention.branch
-        q, k, v = lif(linear(lif(y), branch.qkv)).chunk(3, 2)
-        kv = apply(dilate, apply(dilate, k) * apply(dilate, v)).sum((-2, -1), keepdim=True)
+        q, k, v = lif(linear_and_norm(branch.qkv, lif(y))).chunk(3, 2)
+        kv = stepwise(dilate, stepwise(dilate, k) * stepwise(dilate, v)).sum((-2, -1), keepdim=True)
         bits = lif(kv, 0.5)
         assert 0 < bits.mean() < 1
-        y = y + linear(apply(dilate, q * bits), branch.out)
+        y = y + linear_and_norm(branch.out, stepwise(dilate, q * bits))
         begin, first, second = mlp.branch[0]
         assert isinstance(begin, sl.LIF)
-        y = y + linear(lif(linear(lif(y), first)), second)
+        y = y + linear_and_norm(second, lif(linear_and_norm(first, lif(y))))
     torch.testing.assert_close(found[3], y)
 
     scores = net.head.linear(lif(y.mean((-2, -1)))).mean(0)
@@ -156,39 +124,28 @@ def test_other_attentions_train(attention: str) -> None:
     assert len(qkv) == 32 * (2 if attention == "SDSA-2" else 3)
 
 
-def reference(dim: int, depth: int, heads: int, classes: int) -> dict[str, Tensor]:
+def reference(dim: int, depth: int, heads: int, classes: int) -> Checkpoint:
     """Return weights under the names, and in the shapes, of BICLab/Spike-Driven-Transformer."""
-    made: dict[str, Tensor] = {}
-
-    def conv(name: str, *shape: int, bias: bool = False) -> None:
-        made[f"{name}.weight"] = torch.randn(shape)
-        if bias:
-            made[f"{name}.bias"] = torch.randn(shape[0])
-
-    def norm(name: str, channels: int) -> None:
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            made[f"{name}.{part}"] = torch.rand(channels) + 0.5
-        made[f"{name}.num_batches_tracked"] = torch.tensor(7)
-
+    made = Checkpoint()
     widths = [3, dim // 8, dim // 4, dim // 2, dim]
     for i in range(4):
         number = str(i or "")
-        conv(f"patch_embed.proj_conv{number}", widths[i + 1], widths[i], 3, 3)
-        norm(f"patch_embed.proj_bn{number}", widths[i + 1])
-    conv("patch_embed.rpe_conv", dim, dim, 3, 3)
-    norm("patch_embed.rpe_bn", dim)
+        made.layer(f"patch_embed.proj_conv{number}", widths[i + 1], widths[i], 3, 3)
+        made.norm(f"patch_embed.proj_bn{number}", widths[i + 1])
+    made.layer("patch_embed.rpe_conv", dim, dim, 3, 3)
+    made.norm("patch_embed.rpe_bn", dim)
     for i in range(depth):
         for part in "qkv":
-            conv(f"block.{i}.attn.{part}_conv", dim, dim, 1, 1)
-            norm(f"block.{i}.attn.{part}_bn", dim)
-        conv(f"block.{i}.attn.talking_heads", heads, heads, 1)
-        conv(f"block.{i}.attn.proj_conv", dim, dim, 1, 1, bias=True)
-        norm(f"block.{i}.attn.proj_bn", dim)
-        conv(f"block.{i}.mlp.fc1_conv", 4 * dim, dim, 1, 1, bias=True)
-        norm(f"block.{i}.mlp.fc1_bn", 4 * dim)
-        conv(f"block.{i}.mlp.fc2_conv", dim, 4 * dim, 1, 1, bias=True)
-        norm(f"block.{i}.mlp.fc2_bn", dim)
-    conv("head", classes, dim, bias=True)
+            made.layer(f"block.{i}.attn.{part}_conv", dim, dim, 1, 1)
+            made.norm(f"block.{i}.attn.{part}_bn", dim)
+        made.layer(f"block.{i}.attn.talking_heads", heads, heads, 1)
+        made.layer(f"block.{i}.attn.proj_conv", dim, dim, 1, 1, bias=True)
+        made.norm(f"block.{i}.attn.proj_bn", dim)
+        made.layer(f"block.{i}.mlp.fc1_conv", 4 * dim, dim, 1, 1, bias=True)
+        made.norm(f"block.{i}.mlp.fc1_bn", 4 * dim)
+        made.layer(f"block.{i}.mlp.fc2_conv", dim, 4 * dim, 1, 1, bias=True)
+        made.norm(f"block.{i}.mlp.fc2_bn", dim)
+    made.layer("head", classes, dim, bias=True)
     return made
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from naive import pooled
 from torch import Tensor, nn
 
 import spikeloom as sl
@@ -35,12 +36,6 @@ def normed(x: Tensor, given: list[Tensor]) -> Tensor:
 def fire(x: Tensor) -> Tensor:
     """LIF, tau 2, hard reset to 0, a sample at a time."""
     return torch.cat([sl.LIF()(x[:, b : b + 1]) for b in range(x.shape[1])], 1)
-
-
-def pooled(x: Tensor, pool: bool) -> Tensor:
-    if not pool:
-        return x
-    return torch.stack([nn.functional.max_pool2d(x_t, 3, 2, 1) for x_t in x])
 
 
 def by_hand(x: Tensor, units: list[list[Tensor]], pools: tuple[bool, ...], cml: bool) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from naive import lif
 from torch import Tensor, nn
 
 import spikeloom as sl
@@ -17,36 +18,11 @@ T, B, N, C, HEADS = 3, 2, 4, 6, 2
 LIF = functools.partial(sl.LIF, tau=2.0, detach_reset=True, surrogate=sl.surrogate.Sigmoid(4.0))
 
 
-class Spike(torch.autograd.Function):
-    """1 from 0 on; backward, the derivative of sigmoid(4 u)."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor) -> Tensor:
-        ctx.save_for_backward(u)
-        return (u >= 0).to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
-        s = torch.sigmoid(4 * ctx.saved_tensors[0])
-        return g * 4 * s * (1 - s)
-
-
-def lif(course: list[Tensor], threshold: float = 1.0) -> list[Tensor]:
-    """One neuron, its inputs step by step."""
-    v, spikes = torch.zeros((), dtype=torch.float64), []
-    for x in course:
-        h = v + (x - v) / 2
-        s = Spike.apply(h - threshold)
-        v = h * (1 - s.detach())
-        spikes.append(s)
-    return spikes
-
-
 def each(x: Tensor, threshold: float = 1.0) -> Tensor:
     """Every neuron of `[T, ...]` by itself."""
     flat = x.flatten(1)
-    courses = [lif(list(flat[:, i]), threshold) for i in range(flat.shape[1])]
-    return torch.stack([torch.stack(course) for course in courses], 1).reshape(x.shape)
+    courses = [lif(flat[:, i], threshold) for i in range(flat.shape[1])]
+    return torch.stack(courses, 1).reshape(x.shape)
 
 
 def linear_and_norm(x: Tensor, linear: nn.Linear, norm: nn.BatchNorm1d, rows: slice) -> Tensor:
@@ -86,14 +62,14 @@ def naive(net: nn.Module, x: Tensor, kind: str, order: str) -> Tensor:
         if kind == "token":
             for i in range(N):
                 for h in range(HEADS):
-                    heard = [sum(q[t, b, i, h * width + j] for j in range(width)) for t in range(T)]
-                    for t, a in enumerate(lif(heard, 0.5)):
+                    heard = [q[t, b, i, h * width : (h + 1) * width].sum() for t in range(T)]
+                    for t, a in enumerate(lif(torch.stack(heard), 0.5)):
                         for j in range(h * width, (h + 1) * width):
                             masked[t][b][i][j] = a * k[t, b, i, j]
         else:
             for j in range(C):
-                heard = [sum(q[t, b, i, j] for i in range(N)) for t in range(T)]
-                for t, a in enumerate(lif(heard, 0.5)):
+                heard = [q[t, b, :, j].sum() for t in range(T)]
+                for t, a in enumerate(lif(torch.stack(heard), 0.5)):
                     for i in range(N):
                         masked[t][b][i][j] = a * k[t, b, i, j]
     together = torch.stack(

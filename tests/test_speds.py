@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from naive import lif
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,17 +19,6 @@ FORMS = {  # channels, poolings, by how much height and width shrink
     "cifar, later": ((4, 8, 8), (False, True), 2),
     "dvs, first": ((4, 6, 8), (True, True), 4),
 }
-
-
-def lif(x: Tensor) -> Tensor:
-    """Step by step: h = v + (x - v) / 2, a spike from 1 on, and back to 0."""
-    v, spikes = torch.zeros_like(x[0]), []
-    for x_t in x:
-        h = v + (x_t - v) / 2
-        s = (h >= 1).to(x)
-        v = h * (1 - s)
-        spikes.append(s)
-    return torch.stack(spikes)
 
 
 def normed(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from naive import attention, lif
 from torch import Tensor, nn
 
 import spikeloom as sl
@@ -25,31 +26,6 @@ def spikes(count: int, tokens: int = N, share: float = 0.5) -> list[Tensor]:
     return [x.double().requires_grad_() for x in drawn]
 
 
-class Threshold(torch.autograd.Function):
-    """A step, and the derivative of sigmoid(4 x) in its place."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x)
-
-    @staticmethod
-    def backward(ctx: Any, up: Tensor) -> Tensor:
-        s = torch.sigmoid(4 * ctx.saved_tensors[0])
-        return up * 4 * s * (1 - s)
-
-
-def fire(x: list[Tensor], threshold: Tensor | float) -> list[Tensor]:
-    """Return the spikes of a LIF of tau 2, step by step."""
-    v, out = torch.zeros_like(x[0]), []
-    for x_t in x:
-        h = v + (x_t - v) / 2
-        s = Threshold.apply(h - threshold)
-        v = h * (1 - s.detach())
-        out.append(s)
-    return out
-
-
 def masked(first: Tensor, bits: Tensor) -> Tensor:
     """Return first where the bit of a step, sample and channel is set."""
     steps = []
@@ -62,47 +38,27 @@ def masked(first: Tensor, bits: Tensor) -> Tensor:
     return torch.stack(steps)
 
 
-def sums(x: Tensor) -> list[Tensor]:
+def sums(x: Tensor) -> Tensor:
     """Return, of each step, the sum over tokens, one after the other."""
-    out = []
-    for t in range(T):
-        total = torch.zeros(B, C, dtype=x.dtype)
-        for n in range(x.shape[2]):
-            total = total + x[t, :, n]
-        out.append(total)
-    return out
+    total = torch.zeros_like(x[:, :, 0])
+    for n in range(x.shape[2]):
+        total = total + x[:, :, n]
+    return total
 
 
-def products(q: Tensor, k: Tensor, v: Tensor, scale: float) -> list[Tensor]:
-    """Return s Q K^T V of each step; every token asks every other."""
-    d, steps = C // HEADS, []
-    for t in range(T):
-        y = torch.zeros(B, q.shape[2], C, dtype=q.dtype)
-        for b in range(B):
-            for h in range(HEADS):
-                own = slice(h * d, (h + 1) * d)
-                for i in range(q.shape[2]):
-                    row = sum(
-                        (q[t, b, i, own] @ k[t, b, j, own]) * v[t, b, j, own] for j in range(q.shape[2])
-                    )
-                    y[b, i, own] = y[b, i, own] + scale * row
-        steps.append(y)
-    return steps
-
-
-def naive(layer: SpikeDrivenAttention, operands: list[Tensor]) -> Tensor:
+def by_hand(layer: SpikeDrivenAttention, operands: list[Tensor]) -> Tensor:
     kind = layer.kind
     if kind == "SDSA-1":
         q, k, v = operands
-        return masked(q, torch.stack(fire(sums(k * v), 0.5)))
+        return masked(q, lif(sums(k * v), 0.5))
     if kind == "SDSA-2":
         q, v = operands
-        return masked(v, torch.stack(fire(sums(q), 0.5)))
+        return masked(v, lif(sums(q), 0.5))
     if kind == "SDSA-3":
-        return torch.stack(fire(products(*operands, scale=0.125), 0.5))
+        return lif(attention(*operands, heads=HEADS, scale=0.125), 0.5)
     threshold = layer.neuron.v_threshold
     assert isinstance(threshold, nn.Parameter)
-    return torch.stack(fire(products(*operands, scale=1.0), threshold))
+    return lif(attention(*operands, heads=HEADS, scale=1.0), threshold)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +72,7 @@ def test_each_is_its_loop(kind: Any, share: float) -> None:
         assert isinstance(threshold, nn.Parameter)
         threshold.data.uniform_(1.0, 6.0)
     given = spikes(layer.operands, share=share)
-    y, wanted = layer(*given), naive(layer, given)
+    y, wanted = layer(*given), by_hand(layer, given)
     assert 0 < y.mean() < 1
     torch.testing.assert_close(y, wanted, rtol=0, atol=0)
     up = torch.rand_like(y)
@@ -187,7 +143,7 @@ def test_erode() -> None:
     layer = SpikeDrivenAttention(C, "SDSA-1", erode=True, neuron=LIF)
     y = layer(q, k, v, size=(3, 4))
     kv = dilated(dilated(k, 3, 4) * dilated(v, 3, 4), 3, 4)
-    bits = torch.stack(fire(sums(kv), 0.5))
+    bits = lif(sums(kv), 0.5)
     torch.testing.assert_close(y, dilated(masked(q, bits), 3, 4))
     assert set(y.unique().tolist()) == {0.0, 1.0}
     with pytest.raises(ValueError, match="needs the map's size"):
