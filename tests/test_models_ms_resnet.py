@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from model_cases import assert_same, conv, fire, norm, parameters, rect
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import spikeloom as sl
 from spikeloom.models import example_input
@@ -18,14 +18,9 @@ COUNTED = {"ms_resnet18": 11_693_736, "ms_resnet34": 21_801_896, "ms_resnet104":
 CIFAR = {"ms_resnet20": 272_474, "ms_resnet32": 466_906, "ms_resnet50": 758_554}
 
 
-def size(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 @pytest.mark.parametrize("name", COUNTED)
 def test_parameters(name: str) -> None:
-    with sl.backend("eager"), torch.device("meta"):
-        assert size(sl.create_model(name)) == COUNTED[name]
+    assert parameters(name) == COUNTED[name]
 
 
 @pytest.mark.parametrize("name", CIFAR)
@@ -41,7 +36,12 @@ def test_small_nets_and_their_twins(name: str) -> None:
     assert shapes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
     convolutions = 27 * 16 + 2 * n * 9 * (16**2 + 32**2 + 64**2) - 9 * (16 * 32 + 32 * 64) + 16 * 32 + 32 * 64
     scales = 2 * (16 + 2 * n * (16 + 32 + 64) + 32 + 64)
-    assert size(net) == size(twin) == CIFAR[name] == convolutions + scales + 64 * 10 + 10
+    assert (
+        parameters(name)
+        == sum(p.numel() for p in twin.parameters())
+        == CIFAR[name]
+        == convolutions + scales + 64 * 10 + 10
+    )
 
 
 def test_stages_of_large_images() -> None:
@@ -84,32 +84,9 @@ def test_norms_start_at_the_threshold_and_blocks_as_their_shortcuts(norm: str, t
     torch.testing.assert_close(net.stages[0][-1](x), x)
 
 
-def spike(u: Tensor) -> Tensor:
-    """1 where u >= 0; backward 1 where |u| < 0.5."""
-    soft = u.clamp(-0.5, 0.5)
-    return (u >= 0).to(u.dtype) + (soft - soft.detach())
-
-
 def lif(x: Tensor) -> Tensor:
-    """The paper's neuron, step by step."""
-    u, s, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
-    for x_t in x:
-        u = 0.25 * u * (1 - s.detach()) + x_t
-        s = spike(u - 0.5)
-        out.append(s)
-    return torch.stack(out)
-
-
-def norm(x: Tensor, parameters: dict[str, Tensor], name: str) -> Tensor:
-    """Statistics over steps, samples and positions."""
-    mean = x.mean((0, 1, 3, 4), keepdim=True)
-    var = (x - mean).square().mean((0, 1, 3, 4), keepdim=True)
-    scale, shift = (parameters[f"{name}.{what}"].view(1, 1, -1, 1, 1) for what in ("weight", "bias"))
-    return scale * (x - mean) / (var + 1e-5).sqrt() + shift
-
-
-def conv(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-    return torch.stack([F.conv2d(x_t, weight, None, stride, weight.shape[-1] // 2) for x_t in x])
+    """The paper's neuron."""
+    return fire(x, lambda v, x_t: 0.25 * v + x_t, 0.5, rect)
 
 
 @pytest.mark.parametrize(("shortcut", "stride"), [("conv", 1), ("conv", 2), ("pool", 2)])
@@ -120,26 +97,21 @@ def test_block_against_torch_alone(shortcut: Any, stride: int) -> None:
         if parameter.ndim == 1:
             nn.init.uniform_(parameter, 0.3, 0.9)
     x = torch.randn(4, 3, 4, 6, 6, dtype=torch.float64, requires_grad=True)
-    y = block(x)
-    own = dict(block.named_parameters())
-    names = [name.removesuffix(".weight") for name in own if name.endswith("weight")]
-    u = norm(conv(lif(x), own[f"{names[0]}.weight"], stride), own, names[1])
-    expected = norm(conv(lif(u), own[f"{names[2]}.weight"]), own, names[3])
+    own = list(block.parameters())
+
+    def layer(x: Tensor, first: int, stride: int = 1) -> Tensor:
+        weight, scale, shift = own[first : first + 3]
+        return norm(conv(x, weight, stride=stride), scale, shift)
+
+    expected = layer(lif(layer(lif(x), 0, stride)), 3)
     if stride == 1:
         expected = expected + x
     elif shortcut == "conv":
-        expected = expected + norm(conv(x, own[f"{names[4]}.weight"], 2), own, names[5])
+        expected = expected + layer(x, 6, 2)
     else:
         pooled = (x[..., ::2, :] + x[..., 1::2, :]) / 2
-        pooled = (pooled[..., ::2] + pooled[..., 1::2]) / 2
-        expected = expected + norm(conv(pooled, own[f"{names[4]}.weight"]), own, names[5])
-    torch.testing.assert_close(y, expected)
-    g = torch.randn_like(y)
-    wanted = torch.autograd.grad(expected, [x, *own.values()], g, retain_graph=True)
-    for name, found, value in zip(
-        ["x", *own], torch.autograd.grad(y, [x, *own.values()], g), wanted, strict=True
-    ):
-        torch.testing.assert_close(found, value, msg=lambda text, name=name: f"{name}: {text}")
+        expected = expected + layer((pooled[..., ::2] + pooled[..., 1::2]) / 2, 6)
+    assert_same(block(x), expected, [x, *own])
 
 
 def test_head_fires_and_averages() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_cases import assert_same, conv, fire, norm, parameters, rows_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,22 +23,15 @@ COUNTED: list[tuple[str, dict[str, Any], int]] = [
 ]
 
 
-def size(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 @pytest.mark.parametrize(("name", "options", "counted"), COUNTED)
 def test_parameters(name: str, options: dict[str, Any], counted: int) -> None:
-    with torch.device("meta"):
-        assert size(sl.create_model(name, **options)) == counted
+    assert parameters(name, **options) == counted
 
 
 def test_parameters_of_the_one_for_n_mnist() -> None:
     # not counted in a reference, but by its table: 34 pixels, halved twice, are 8
-    with torch.device("meta"):
-        net = sl.create_model("plif_net_n_mnist")
     convolutions = 2 * 128 * 9 + 128 * 128 * 9 + 2 * 2 * 128
-    assert size(net) == convolutions + 128 * 8 * 8 * 2048 + 2048 * 100 + 4
+    assert parameters("plif_net_n_mnist") == convolutions + 128 * 8 * 8 * 2048 + 2048 * 100 + 4
 
 
 def test_each_data_sets_net() -> None:
@@ -67,15 +61,7 @@ def tiny(**more: Any) -> PLIFNet:
 
 
 def plif(x: Tensor, w: Tensor) -> Tensor:
-    """h = v + sigmoid(w) (x - v), a spike from 1 on, with the derivative of ATan, and a reset to 0."""
-    v, out = torch.zeros_like(x[0]), []
-    for x_t in x:
-        h = v + torch.sigmoid(w) * (x_t - v)
-        soft = torch.atan(torch.pi * (h - 1)) / torch.pi
-        s = (h >= 1).to(h.dtype) + (soft - soft.detach())
-        out.append(s)
-        v = h * (1 - s.detach())
-    return torch.stack(out)
+    return fire(x, lambda v, x_t: v + torch.sigmoid(w) * (x_t - v))
 
 
 @pytest.mark.parametrize("pool", ["max", "avg"])
@@ -92,10 +78,8 @@ def test_against_torch_alone(pool: Any) -> None:
     x = torch.randn(3, 2, 2, 16, 16, dtype=torch.float64, requires_grad=True)
     y = x
     for i in range(4):  # each: convolution, norm, neuron
-        y = torch.stack([F.conv2d(y_t, own[4 * i], None, padding=1) for y_t in y])
-        weight, bias, w = own[4 * i + 1], own[4 * i + 2], own[4 * i + 3]
-        y = F.batch_norm(y.flatten(0, 1), None, None, weight, bias, True).unflatten(0, (3, 2))
-        y = plif(y, w)
+        weight, scale, shift, w = own[4 * i : 4 * i + 4]
+        y = plif(norm(conv(y, weight), scale, shift), w)
         if i % 2:
             pooled = F.max_pool2d if pool == "max" else F.avg_pool2d
             y = torch.stack([pooled(y_t, 2) for y_t in y])
@@ -104,12 +88,7 @@ def test_against_torch_alone(pool: Any) -> None:
     assert y.shape[-1] == 3 * 10
     expected = torch.stack([y[:, :, 10 * k : 10 * k + 10].sum((0, 2)) / 30 for k in range(3)], -1)
     assert 0.05 < expected.mean() < 0.95
-    found = net(x)
-    torch.testing.assert_close(found, expected)
-    g = torch.randn_like(found)
-    wanted = torch.autograd.grad(expected, [x, *own], g)
-    for value, truth in zip(torch.autograd.grad(found, [x, *own], g), wanted, strict=True):
-        torch.testing.assert_close(value, truth)
+    assert_same(net(x), expected, [x, *own])
 
 
 def test_scores_are_rates() -> None:
@@ -138,13 +117,7 @@ def test_dropout_hides_the_same_at_all_steps() -> None:
 @pytest.mark.parametrize(("pool", "kind"), [("max", "binary"), ("avg", "graded")])
 def test_max_pooling_keeps_spikes_binary(pool: Any, kind: str) -> None:
     net = tiny(pool=pool)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.bias)  # so that many fire
-    x = 3 * torch.randn(8, *net.input_shape)
-    for _ in range(3):
-        net(x)
-    rows = [row for row in sl.measure.profile(net, x).rows if row.kinds]
+    rows = rows_of(net)
     assert len(rows) == 4
     assert [row.kinds[0] for row in rows] == ["graded", kind, kind, "binary"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from model_cases import assert_same, conv, fire, norm, parameters, rows_of
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import spikeloom as sl
 from spikeloom.models.sew_resnet import SEWResNet
@@ -30,9 +30,7 @@ CONNECTIONS = ("ADD", "AND", "IAND", "none")
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_parameters(name: str) -> None:
-    with torch.device("meta"):
-        net = sl.create_model(name)
-    assert sum(p.numel() for p in net.parameters()) == COUNTED[name]
+    assert parameters(name) == COUNTED[name]
 
 
 def tiny(connect: Any, depth: int = 18, **more: Any) -> SEWResNet:
@@ -49,25 +47,14 @@ def block_of(net: SEWResNet, stage: int) -> Residual:
     return block
 
 
-def fire(x: Tensor) -> Tensor:
-    """IF of threshold 1, step by step; backward 1 / (1 + (pi u)^2), none through the reset."""
-    v, out = torch.zeros_like(x[0]), []
-    for x_t in x:
-        h = v + x_t
-        soft = torch.atan(torch.pi * (h - 1)) / torch.pi
-        s = (h >= 1).to(h.dtype) + (soft - soft.detach())
-        out.append(s)
-        v = h * (1 - s.detach())
-    return torch.stack(out)
+def integrated(x: Tensor) -> Tensor:
+    """IF of threshold 1."""
+    return fire(x, lambda v, x_t: v + x_t)
 
 
-def layer(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, stride: int) -> Tensor:
-    """A convolution of each step, and a norm over steps, samples and positions."""
-    y = torch.stack([F.conv2d(x_t, weight, None, stride, weight.shape[-1] // 2) for x_t in x])
-    mean = y.mean((0, 1, 3, 4), keepdim=True)
-    var = (y - mean).square().mean((0, 1, 3, 4), keepdim=True)
-    scale, shift = scale.view(1, 1, -1, 1, 1), shift.view(1, 1, -1, 1, 1)
-    return scale * (y - mean) / (var + 1e-5).sqrt() + shift
+def layered(x: Tensor, own: list[Tensor], stride: int) -> Tensor:
+    weight, scale, shift = own
+    return norm(conv(x, weight, stride=stride), scale, shift)
 
 
 def by_hand(x: Tensor, own: list[Tensor], strides: list[int], stride: int, connect: str) -> Tensor:
@@ -75,14 +62,14 @@ def by_hand(x: Tensor, own: list[Tensor], strides: list[int], stride: int, conne
     layers = [own[i : i + 3] for i in range(0, len(own), 3)]
     a = x
     for k, step in enumerate(strides):
-        a = layer(a, *layers[k], step)
-        a = a if connect == "none" and k == len(strides) - 1 else fire(a)
+        a = layered(a, layers[k], step)
+        a = a if connect == "none" and k == len(strides) - 1 else integrated(a)
     s = x
     if len(layers) > len(strides):
-        s = layer(x, *layers[-1], stride)
-        s = s if connect == "none" else fire(s)
+        s = layered(x, layers[-1], stride)
+        s = s if connect == "none" else integrated(s)
     if connect == "none":
-        return fire(a + s)
+        return integrated(a + s)
     return {"ADD": a + s, "AND": a * s, "IAND": (1 - a) * s}[connect]
 
 
@@ -102,11 +89,7 @@ def test_block_against_torch_alone(connect: str, depth: int, stage: int, strides
     x = (torch.rand(3, 2, channels, 6, 6, dtype=torch.float64) < 0.4).double().requires_grad_()
     y, expected = block(x), by_hand(x, own, strides, max(strides), connect)
     assert 0.05 < expected.mean() < 1.5
-    torch.testing.assert_close(y, expected)
-    g = torch.randn_like(y)
-    wanted = torch.autograd.grad(expected, [x, *own], g)
-    for found, truth in zip(torch.autograd.grad(y, [x, *own], g), wanted, strict=True):
-        torch.testing.assert_close(found, truth)
+    assert_same(y, expected, [x, *own])
 
 
 @pytest.mark.parametrize("connect", CONNECTIONS)
@@ -118,7 +101,7 @@ def test_zero_init_lets_blocks_start_as_their_shortcuts(connect: str, depth: int
         channels = next(block.parameters()).shape[1]
         x = (torch.rand(3, 2, channels, 8, 8) < 0.4).float()
         shortcut = block.shortcut(x)
-        torch.testing.assert_close(block(x), fire(shortcut) if connect == "none" else shortcut)
+        torch.testing.assert_close(block(x), integrated(shortcut) if connect == "none" else shortcut)
     plain = tiny(connect, depth)
     norms = [m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]
     assert all((norm.weight == 1).all() and not norm.bias.any() for norm in norms)
@@ -136,13 +119,7 @@ def test_zero_init_of_a_norm_without_a_shift() -> None:
 @pytest.mark.parametrize("connect", CONNECTIONS)
 def test_what_convolutions_see(connect: str, stem: str) -> None:
     net = tiny(connect, stem=stem, blocks=(2, 2), T=4)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.bias)  # so that many fire
-    x = 3 * torch.randn(8, *net.input_shape)
-    for _ in range(5):
-        net(x)
-    rows = [row for row in sl.measure.profile(net, x).rows if row.kinds]
+    rows = rows_of(net)
     kinds = {row.path: row.kinds[0] for row in rows}
     behind = {path: kind for path, kind in kinds.items() if path.startswith("stages")}
     assert len(behind) == 9  # four blocks of two, one shortcut

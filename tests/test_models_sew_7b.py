@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_cases import rows_of
 from torch import nn
 
 import spikeloom as sl
@@ -36,13 +37,7 @@ def tiny(**more: Any) -> SEW7B:
 @pytest.mark.parametrize("connect", CONNECTIONS)
 def test_what_convolutions_see(connect: Any) -> None:
     net = tiny(connect=connect, T=4)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.bias)  # so that many fire
-    x = 3 * torch.randn(8, *net.input_shape)
-    for _ in range(5):
-        net(x)
-    rows = [row for row in sl.measure.profile(net, x).rows if row.kinds]
+    rows = rows_of(net)
     kinds = [row.kinds[0] for row in rows]
     # the stem, three blocks of two, the one where channels change, the readout (of 2x2 pixels' mean)
     assert len(kinds) == 9

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
+from model_cases import assert_same, fire, layer, parameters, rect, static_streamed_and_folded, triangle
 from torch import Tensor, nn
-from torch.nn import functional
 
 import spikeloom as sl
 from spikeloom.models import find_model
@@ -22,12 +22,6 @@ COUNTED = [
     ("tet_resnet19", {}, 12_630_858),
     ("tdbn_cifar_net", {}, 45_005_450),
 ]
-
-
-def parameters(name: str, **arguments: Any) -> int:
-    with torch.device("meta"):
-        net = sl.create_model(name, **arguments)
-    return sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize(("name", "arguments", "counted"), COUNTED)
@@ -52,38 +46,6 @@ def small(name: str, **more: Any) -> TdBNResNet | TdBNCifarNet:
     return net
 
 
-def rect(u: Tensor) -> Tensor:
-    """A function whose derivative is 1 where |u| < 1/2, else 0."""
-    return torch.clamp(u, -0.5, 0.5)
-
-
-def triangle(u: Tensor) -> Tensor:
-    """A function whose derivative is max(0, 1 - |u|)."""
-    inside = torch.clamp(u, -1.0, 1.0)
-    return inside - 0.5 * inside * inside.abs()
-
-
-def neurons(x: Tensor, decay: float, threshold: float, smooth: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return s for u = decay u (1 - s) + x, a step at a time."""
-    u, s, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
-    for x_t in x:
-        u = decay * u * (1 - s) + x_t
-        over = smooth(u - threshold)
-        s = (u >= threshold).to(x.dtype) + (over - over.detach())
-        out.append(s)
-    return torch.stack(out)
-
-
-def normed(conv: nn.Module, norm: nn.Module, x: Tensor, scale: float) -> Tensor:
-    """Return gamma (scale x^) + beta of a convolution's outputs, over steps, samples and positions."""
-    conv, norm = cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)
-    y = torch.stack([functional.conv2d(x_t, conv.weight, None, conv.stride, conv.padding) for x_t in x])
-    mean = y.mean((0, 1, 3, 4), keepdim=True)
-    var = (y - mean).square().mean((0, 1, 3, 4), keepdim=True)
-    gamma, beta = (p.view(1, 1, -1, 1, 1) for p in (norm.weight, norm.bias))
-    return gamma * scale * (y - mean) / torch.sqrt(var + 1e-5) + beta
-
-
 @pytest.mark.parametrize(
     ("name", "decay", "threshold", "smooth"),
     [("tdbn_resnet19", 0.25, 0.4, rect), ("tet_resnet19", 0.5, 1.0, triangle)],
@@ -99,29 +61,25 @@ def test_against_its_equations(
     one = threshold if name == "tdbn_resnet19" else 1.0
     both = one / 2**0.5 if name == "tdbn_resnet19" else 1.0
 
-    def fire(x: Tensor) -> Tensor:
-        return neurons(x, decay, threshold, smooth)
+    def fired(x: Tensor) -> Tensor:
+        return fire(x, lambda v, x_t: decay * v + x_t, threshold, smooth, detach=False)
 
     modules = dict(net.named_modules())
-    y = fire(normed(modules["stem.0"], modules["stem.1"], x, one))
-    for block in ("stages.0.1.0", "stages.1.0.0"):
-        first, second = f"{block}.branch.0", f"{block}.branch.1.0"
-        z = fire(normed(modules[f"{first}.0.0"], modules[f"{first}.1.norm"], y, one))
-        z = normed(modules[f"{second}.0"], modules[f"{second}.1"], z, both)
-        shortcut = f"{block}.shortcut.0"
-        y = fire(z + normed(modules[f"{shortcut}.0"], modules[f"{shortcut}.1"], y, both))
-    hidden, scores = (cast(nn.Linear, modules[f"head.{part}.0.0"]) for part in ("hidden", "scores"))
-    y = scores(fire(hidden(y.mean((3, 4)))))
-    y = (fire(y) if name == "tdbn_resnet19" else y).mean(0)
 
-    out = net(x)
+    def normed(x: Tensor, conv: str, norm: str, scale: float) -> Tensor:
+        return layer(x, modules[conv], modules[norm], scale)
+
+    y = fired(normed(x, "stem.0", "stem.1", one))
+    for block in ("stages.0.1.0", "stages.1.0.0"):
+        first, second, shortcut = f"{block}.branch.0", f"{block}.branch.1.0", f"{block}.shortcut.0"
+        z = fired(normed(y, f"{first}.0.0", f"{first}.1.norm", one))
+        z = normed(z, f"{second}.0", f"{second}.1", both)
+        y = fired(z + normed(y, f"{shortcut}.0", f"{shortcut}.1", both))
+    hidden, scores = (modules[f"head.{part}.0.0"] for part in ("hidden", "scores"))
+    y = scores(fired(hidden(y.mean((3, 4)))))
+    y = (fired(y) if name == "tdbn_resnet19" else y).mean(0)
     assert y.any()
-    torch.testing.assert_close(out, y)
-    weight = torch.randn_like(y)
-    wanted = torch.autograd.grad((y * weight).sum(), list(net.parameters()))
-    found = torch.autograd.grad((out * weight).sum(), list(net.parameters()))
-    assert all(g.any() for g in wanted)
-    torch.testing.assert_close(found, wanted)
+    assert_same(net(x), y, list(net.parameters()))
 
 
 def test_a_threshold_is_given_once() -> None:
@@ -186,17 +144,8 @@ def test_scores_are_rates(name: str) -> None:
 def test_static_streamed_and_folded(name: str, norm: str) -> None:
     more = {} if name == "tdbn_cifar_net" else {"spiking_scores": False}
     net = small(name, norm=norm, T=3, readout="none", **more).double()
-    x = 3 * torch.rand(2, *net.input_shape, dtype=torch.float64)
-    frames = torch.stack([x, 0.5 * x, 2 * x])
-    for _ in range(20):
-        net(frames)
-    net.eval()
-    torch.testing.assert_close(net(x), net(x.expand(3, *x.shape)))
-    stream = sl.Stream(net)
-    torch.testing.assert_close(torch.cat([stream(frames[:2]), stream(frames[2:])]), net(frames))
-    folded = sl.fold(net)
+    folded = static_streamed_and_folded(net)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-    torch.testing.assert_close(folded(frames), net(frames))
 
 
 def test_channels_and_blocks_that_do_not_fit() -> None:

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from model_cases import assert_same, atan, fire, layer, parameters, static_streamed_and_folded, triangle
+from torch import nn
 from torch.nn import functional
 
 import spikeloom as sl
@@ -23,12 +24,6 @@ TORCHVISION = {
     "spiking_vgg16": 138_365_992,
     "spiking_vgg19": 143_678_248,
 }
-
-
-def parameters(name: str, **arguments: Any) -> int:
-    with torch.device("meta"):
-        net = sl.create_model(name, **arguments)
-    return sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -57,21 +52,6 @@ def small(name: str, **more: Any) -> SpikingVGG:
     return net
 
 
-def neurons(x: Tensor, detach: bool, gamma: float | None) -> Tensor:
-    """Return s for u = u (1 - s) / 2 + x with a threshold of 1; a triangle of gamma, or ATan's, behind."""
-    u, s, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
-    for x_t in x:
-        u = 0.5 * u * (1 - (s.detach() if detach else s)) + x_t
-        if gamma is None:
-            over = torch.atan(torch.pi * (u - 1)) / torch.pi
-        else:
-            inside = torch.clamp((u - 1) / gamma, -1.0, 1.0)
-            over = inside - 0.5 * inside * inside.abs()
-        s = (u >= 1).to(x.dtype) + (over - over.detach())
-        out.append(s)
-    return torch.stack(out)
-
-
 @pytest.mark.parametrize("name", ["vggsnn", "vggsnn_woap", "spiking_vgg11"])
 def test_against_its_equations(name: str) -> None:
     net = small(name, readout="none").double().train()
@@ -85,46 +65,26 @@ def test_against_its_equations(name: str) -> None:
             layers.append((module[0][0], module[-1].norm))
     assert [conv.out_channels for conv, _ in layers] == [4, 6, 8, 8]
     y = x
+    tet = name.startswith("vggsnn")
     for i, (conv, norm) in enumerate(layers):
-        y = torch.stack([functional.conv2d(y_t, conv.weight, conv.bias, conv.stride, 1) for y_t in y])
-        mean = y.mean((0, 1, 3, 4), keepdim=True)
-        var = (y - mean).square().mean((0, 1, 3, 4), keepdim=True)
-        gamma, beta = (p.view(1, 1, -1, 1, 1) for p in (norm.weight, norm.bias))
-        y = gamma * (y - mean) / torch.sqrt(var + 1e-5) + beta
-        tet = name.startswith("vggsnn")
-        y = neurons(y, detach=not tet, gamma=1.0 if tet else None)
+        y = layer(y, conv, norm)
+        y = fire(y, lambda v, x_t: 0.5 * v + x_t, 1.0, triangle if tet else atan, detach=not tet)
         if i != 1 and name != "vggsnn_woap":
             pool = functional.avg_pool2d if tet else functional.max_pool2d
             y = torch.stack([pool(y_t, 2) for y_t in y])
     linear = next(m for m in net.modules() if isinstance(m, nn.Linear))
-    y = linear(y.flatten(2) if name.startswith("vggsnn") else y.mean((3, 4)))
-
-    out = net(x)
-    torch.testing.assert_close(out, y)
+    y = linear(y.flatten(2) if tet else y.mean((3, 4)))
     # biases before a norm have a gradient of rounding alone
     learned = [p for k, p in net.named_parameters() if not k.endswith(".0.bias") or k.startswith("head")]
-    weight = torch.randn_like(y)
-    wanted = torch.autograd.grad((y * weight).sum(), learned)
-    found = torch.autograd.grad((out * weight).sum(), learned)
-    assert all(g.any() for g in wanted)
-    torch.testing.assert_close(found, wanted)
+    assert_same(net(x), y, learned)
 
 
 @pytest.mark.parametrize("norm", ["BN", "tdBN"])
 @pytest.mark.parametrize("name", ["vggsnn", "vggsnn_woap", "spiking_vgg11"])
 def test_static_streamed_and_folded(name: str, norm: str) -> None:
     net = small(name, norm=norm, T=3, readout="none").double()
-    x = 3 * torch.rand(2, *net.input_shape, dtype=torch.float64)
-    frames = torch.stack([x, 0.5 * x, 2 * x])
-    for _ in range(20):
-        net(frames)
-    net.eval()
-    torch.testing.assert_close(net(x), net(x.expand(3, *x.shape)))
-    stream = sl.Stream(net)
-    torch.testing.assert_close(torch.cat([stream(frames[:2]), stream(frames[2:])]), net(frames))
-    folded = sl.fold(net)
+    folded = static_streamed_and_folded(net)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-    torch.testing.assert_close(folded(frames), net(frames))
 
 
 def kinds(name: str) -> dict[str, tuple[str, ...]]:
