@@ -2,7 +2,8 @@
 
 Forward, the neuron's input is z_t = x_t + synapse(out_{t-1}). It is kept for the backward pass, instead of x:
 the states are recomputed from it without a matrix product. The gradient of z is that of x; the synapse's
-weights take theirs from it in one product over all steps.
+weights take theirs from it in one product over all steps. Where the synapse returns k times as many numbers
+as it is given, the first k inputs hear one part each, and there is a z of each.
 
 As in `weave.py`: eagerly an `autograd.Function`, under a compiler one custom operator for every neuron.
 """
@@ -34,7 +35,7 @@ def recur(
     synapse: torch.dtype,
     final: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run `program` over `inputs` [T, B, ..., n], its output fed back into the first input a step later.
+    """Run `program` over `inputs` [T, B, ..., n], its output fed back into the first k inputs a step later.
 
     Arguments:
         program: the text of a `Program`.
@@ -42,8 +43,8 @@ def recur(
         slots: the values of the program's slots.
         states: the initial states, of one step's shape; empty for the program's own.
         fed: the output before the first step, of one step's shape; None for zero.
-        weight: `[n, n]`, as of `nn.Linear`.
-        bias: `[n]`, or None.
+        weight: `[k n, n]`, as of `nn.Linear`; the first n rows are the first input's.
+        bias: `[k n]`, or None.
         synapse: the dtype in which the synapse runs, to which output, weights and result are rounded.
         final: whether the final states are wanted.
 
@@ -71,9 +72,9 @@ def recur(
     if not keep:
         out, _, last = forward(kind, parts, final, keep)
         return out, last
-    x = every[0]
-    stand_in = _StandIn.apply(x) if x.requires_grad else _zeros(x)
-    out, *last = _Recur.apply(kind, final, parts.sizes, x.detach(), stand_in, *every[1:])
+    heard, rest = every[: parts.heard], every[parts.heard :]
+    stand_ins = [_StandIn.apply(x) if x.requires_grad else _zeros(x) for x in heard]
+    out, *last = _Recur.apply(kind, final, parts.sizes, [x.detach() for x in heard], *stand_ins, *rest)
     return out, last
 
 
@@ -98,23 +99,24 @@ class _Recur(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kind: Kind, final: bool, sizes: Sequence[int], x: Tensor, *every: Tensor
+        ctx: Any, kind: Kind, final: bool, sizes: Sequence[int], heard: Sequence[Tensor], *every: Tensor
     ) -> tuple[Tensor, ...]:
-        out, z, last = forward(kind, Parts(*split(sizes, [x, *every[1:]])), final, True)
-        assert z is not None
-        ctx.given = kind, sizes
-        ctx.save_for_backward(*every, z, out)
+        parts = Parts(*split(sizes, [*heard, *every[len(heard) :]]))
+        out, z, last = forward(kind, parts, final, True)
+        ctx.given = kind, sizes, len(z)
+        ctx.save_for_backward(*every, *z, out)
         ctx.set_materialize_grads(False)
         return out, *last
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        kind, sizes = ctx.given
-        *every, z, out = ctx.saved_tensors
+        kind, sizes, heard = ctx.given
+        *saved, out = ctx.saved_tensors
+        every, z = saved[:-heard], saved[-heard:]
         needs = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():  # create_graph=True
             return None, None, None, None, *_differentiable_backward(kind, sizes, every, z, grads, needs)
-        parts = Parts(*split(sizes, [z, *every[1:]]))
+        parts = Parts(*split(sizes, [*z, *every[heard:]]))
         return None, None, None, None, *backward(kind, parts, grads, out, needs)
 
 
@@ -122,7 +124,7 @@ def _differentiable_backward(
     kind: Kind,
     sizes: Sequence[int],
     every: Sequence[Tensor],
-    z: Tensor,
+    z: Sequence[Tensor],
     grads: Sequence[Tensor | None],
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
@@ -131,23 +133,24 @@ def _differentiable_backward(
     # views, so that a tensor that another one was made of gets its own gradient alone
     every = [tensor.view_as(tensor) for tensor in every]
     inputs, tensors, states, fed, (weight, *bias) = split(sizes, every)
-    read, compute, data = program_of(kind.program), z.dtype, inputs[0].dtype
+    read, compute, data = program_of(kind.program), z[0].dtype, inputs[0].dtype
     slots = [s.to(compute) if isinstance(s, Tensor) else s for s in kind.slots(tensors)]
     step = step_of(read, slots)
-    first = states or [torch.zeros_like(z[0]) + slots[i] for i in read.init]
-    said = fed or [torch.zeros_like(z[0], dtype=data)]
+    one = z[0][0]
+    first = states or [torch.zeros_like(one) + slots[i] for i in read.init]
+    said = fed or [torch.zeros_like(one, dtype=data)]
     cast = [tensor.to(kind.dtype) for tensor in (weight, *bias)]
 
-    def recurrent(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        (*further, z_t), now, (said,) = split((len(inputs), len(first), 1), rest)
-        heard = F.linear(said.to(kind.dtype), *cast).to(compute)
-        # the value is z's, so the spikes are the kernel's; x is a stand-in, without values
-        value = z_t + (x - x.detach()) + (heard - heard.detach())
-        out, *new = step(value, *further, *now)
+    def recurrent(*every: Tensor) -> tuple[Tensor, ...]:
+        x, further, z_t, now, (said,) = split((len(z), len(inputs) - len(z), len(z), len(first), 1), every)
+        heard = F.linear(said.to(kind.dtype), *cast).to(compute).chunk(len(z), -1)
+        # the values are z's, so the spikes are the kernel's; x are stand-ins, without values
+        values = [v + (a - a.detach()) + (b - b.detach()) for v, a, b in zip(z_t, x, heard, strict=True)]
+        out, *new = step(*values, *further, *now)
         return out, *new, out.to(data)
 
-    with torch.autocast(z.device.type, enabled=False):
-        out, last, _ = loop(recurrent, [*inputs, z], [*first, *said])
+    with torch.autocast(one.device.type, enabled=False):
+        out, last, _ = loop(recurrent, [*inputs, *z], [*first, *said])
         results = zip((out, *last), grads, strict=False)
         pairs = [(o, g) for o, g in results if g is not None and o.requires_grad]
         wanted = [tensor for tensor, need in zip(every, needs, strict=True) if need]

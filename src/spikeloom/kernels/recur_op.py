@@ -32,7 +32,7 @@ def _recur(
 ) -> list[Tensor]:
     kind, parts = Kind(program, kinds, numbers, synapse), Parts(inputs, tensors, states, fed, weights)
     out, z, last = forward(kind, parts, final, keep)
-    return [out, *([] if z is None else [z]), *last]
+    return [out, *z, *last]
 
 
 @_recur.register_fake
@@ -51,7 +51,8 @@ def _(
 ) -> list[Tensor]:
     x = inputs[0]
     compute = compute_dtype(x.dtype)
-    z = [x.new_empty(x.shape, dtype=compute)] if keep else []
+    heard = Parts(inputs, tensors, states, fed, weights).heard
+    z = [x.new_empty(x.shape, dtype=compute) for _ in range(heard if keep else 0)]
     count = len(program_of(program).init) if final else 0
     return [x.new_empty(x.shape), *z, *(x.new_empty(x.shape[1:], dtype=compute) for _ in range(count))]
 
@@ -103,18 +104,18 @@ def _(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     kind, parts = inputs[:4], Parts(*inputs[4:9])
-    out, z = output[:2]  # z is there wherever a gradient is wanted
-    first, *rest = (tensor for part in parts for tensor in part)
-    ctx.given = kind, parts.sizes, [tensor.requires_grad for tensor in (first, *rest)]
-    ctx.save_for_backward(out, z, *rest)
+    every, heard = [tensor for part in parts for tensor in part], parts.heard
+    ctx.given = kind, parts.sizes, [tensor.requires_grad for tensor in every], heard
+    # z are there wherever a gradient is wanted
+    ctx.save_for_backward(*output[: 1 + heard], *every[heard:])
 
 
 def _vjp(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    kind, sizes, needs = ctx.given
+    kind, sizes, needs, heard = ctx.given
     out, *every = ctx.saved_tensors
-    z = every[0]
-    of_results = [grads[0], *grads[2:]]  # z is ours alone
-    likes = [out, *(z[0] for _ in grads[2:])]
+    of_states = grads[1 + heard :]
+    of_results = [grads[0], *of_states]  # z are ours alone
+    likes = [out, *(every[0][0] for _ in of_states)]
     given = [torch.zeros_like(like) if g is None else g for g, like in zip(of_results, likes, strict=True)]
     found = torch.ops.spikeloom.recur_backward(*kind, given, out, *split(sizes, every), needs)
     made = [f if need else None for f, need in zip(found, needs, strict=True)]

@@ -19,7 +19,7 @@ class Parts(NamedTuple):
     """The tensors of a call, in the order in which autograd and the operator take them.
 
     Attributes:
-        inputs: x (or z, in the backward pass), and the neuron's further inputs.
+        inputs: those that hear the synapse (or z of each, in the backward pass), and the further ones.
         tensors: the slots that are tensors.
         states: the initial states, or none.
         fed: the feedback that the first step hears, or none.
@@ -36,6 +36,11 @@ class Parts(NamedTuple):
     def sizes(self) -> list[int]:
         """How many tensors each part has."""
         return [len(part) for part in self]
+
+    @property
+    def heard(self) -> int:
+        """How many inputs hear the synapse."""
+        return self.weights[0].shape[0] // self.weights[0].shape[1]
 
 
 class Kind(NamedTuple):
@@ -71,8 +76,17 @@ def split(sizes: Sequence[int], every: Sequence[T]) -> list[list[T]]:
     return [list(islice(remaining, size)) for size in sizes]
 
 
+def _loop_of(device: torch.device, heard: int) -> ModuleType:
+    """Return the module whose `forward` and `backward` run a loop for `heard` inputs that hear."""
+    if heard == 1:
+        return _kernels(device)
+    from . import recur_steps
+
+    return recur_steps
+
+
 def _kernels(device: torch.device) -> ModuleType:
-    """Return the module whose `forward` and `backward` run a synapse's loop on `device`."""
+    """Return the module of one input that hears."""
     if device.type == "cpu" and forced() != "triton":
         from .cpu import recur as recur_numba
 
@@ -82,12 +96,12 @@ def _kernels(device: torch.device) -> ModuleType:
     return recur_steps
 
 
-def forward(kind: Kind, parts: Parts, final: bool, keep: bool) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Return the output, z if `keep`, and the final states if `final`."""
+def forward(kind: Kind, parts: Parts, final: bool, keep: bool) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Return the output, each z if `keep`, and the final states if `final`."""
     inputs, tensors, states, fed, (weight, *bias) = parts
     device = inputs[0].device
     with torch.autocast(device.type, enabled=False), torch.no_grad():
-        result: tuple[Tensor, Tensor | None, list[Tensor]] = _kernels(device).forward(
+        result: tuple[Tensor, list[Tensor], list[Tensor]] = _loop_of(device, parts.heard).forward(
             kind.program, inputs, kind.slots(tensors), states, fed[0] if fed else None,
             weight, bias[0] if bias else None, kind.dtype, final, keep,
         )  # fmt: skip
@@ -101,28 +115,28 @@ def backward(
 
     Arguments:
         kind: what the call was.
-        parts: its tensors, the first input being z.
+        parts: its tensors, the first inputs being z.
         grads: of the output and of each final state.
         out: the output.
         needs: a flag a tensor.
     """
     inputs, tensors, states, fed, weights = parts
+    heard = parts.heard
     of_inputs, of_tensors, of_states, of_fed, of_weights = split(parts.sizes, needs)
     flags = iter(of_tensors)
     of_slots = [next(flags) if k == "t" else False for k in kind.kinds]
     found: list[Tensor | None]
     with torch.autocast(out.device.type, enabled=False), torch.no_grad():
-        found, g_fed = _kernels(out.device).backward(
+        found, g_fed = _loop_of(out.device, heard).backward(
             kind.program, grads[0], grads[1:], inputs, kind.slots(tensors), states, weights[0], kind.dtype,
             out.dtype, [*of_inputs, *of_slots, *of_states],
         )  # fmt: skip
         g_inputs, g_slots, g_states = split((len(inputs), len(kind.kinds), len(states)), found)
-        g = g_inputs[0]
-        assert g is not None
+        g = [gradient for gradient in g_inputs[:heard] if gradient is not None]
         g_weights = _of_weights(kind.dtype, g, out, fed, weights, of_weights)
     return [
-        g if of_inputs[0] else None,
-        *g_inputs[1:],
+        *(gradient if need else None for gradient, need in zip(g, of_inputs, strict=False)),
+        *g_inputs[heard:],
         *(slot for slot, k in zip(g_slots, kind.kinds, strict=True) if k == "t"),
         *g_states,
         *(g_fed.to(before.dtype) if need else None for before, need in zip(fed, of_fed, strict=True)),
@@ -132,15 +146,15 @@ def backward(
 
 def _of_weights(
     synapse: torch.dtype,
-    g: Tensor,
+    g: Sequence[Tensor],
     out: Tensor,
     fed: Sequence[Tensor],
     weights: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return the gradients of weight and bias from g, that of z: of all steps at once."""
+    """Return the gradients of weight and bias from g, those of each z: of all steps at once."""
     # few CPUs have instructions for 16 bits; fp32 is faster on the others, and no less exact
-    wide = g.device.type == "cpu" and synapse.itemsize == 2
+    wide = out.device.type == "cpu" and synapse.itemsize == 2
 
     def rows(tensor: Tensor) -> Tensor:
         rounded = tensor.to(synapse).reshape(-1, tensor.shape[-1])
@@ -148,10 +162,11 @@ def _of_weights(
 
     found: list[Tensor | None] = [None] * len(weights)
     if needs[0]:
-        total = rows(g[1:]).t() @ rows(out[:-1])
+        totals = [rows(of_z[1:]).t() @ rows(out[:-1]) for of_z in g]
         for before in fed:
-            total += rows(g[0]).t() @ rows(before)
-        found[0] = total.to(weights[0].dtype)
+            for total, of_z in zip(totals, g, strict=True):
+                total += rows(of_z[0]).t() @ rows(before)
+        found[0] = torch.cat(totals).to(weights[0].dtype)
     if needs[1:] == [True]:
-        found[1] = rows(g).sum(0).to(weights[1].dtype)
+        found[1] = torch.cat([rows(of_z).sum(0) for of_z in g]).to(weights[1].dtype)
     return found

@@ -1,7 +1,7 @@
 """A neuron with a synapse wherever its kernel runs: a product and a kernel a step, and little else.
 
 A kernel of one step takes states and gives states. Walking back, the states are first recomputed from z,
-by as many kernels again.
+by as many kernels again. Of several inputs that hear, forward multiplies for each, backward for all at once.
 """
 
 from __future__ import annotations
@@ -27,27 +27,31 @@ def forward(
     synapse: torch.dtype,
     final: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return the output, z (if `keep`: what the backward pass takes instead of x), and the final states."""
     x = inputs[0]
     units, compute, kernels = x.shape[-1], compute_dtype(x.dtype), kernels_for(x.device)
-    weight, bias = weight.to(synapse), None if bias is None else bias.to(synapse)
-    z = x.to(compute, copy=True, memory_format=torch.contiguous_format)
+    heard = weight.shape[0] // units
+    weights = weight.to(synapse).chunk(heard)
+    biases = [None] * heard if bias is None else bias.to(synapse).chunk(heard)
+    z = [i.to(compute, copy=True, memory_format=torch.contiguous_format) for i in inputs[:heard]]
     exact = synapse == compute
-    if exact and bias is not None:
-        z += bias
-    further = [i.to(compute) for i in inputs[1:]]
-    said = torch.zeros_like(z[0]) if fed is None else fed
+    for z_i, b in zip(z, biases, strict=True):
+        if exact and b is not None:
+            z_i += b
+    further = [i.to(compute) for i in inputs[heard:]]
+    said = torch.zeros_like(z[0][0]) if fed is None else fed
     outs, now = [], list(states)
     for t in range(x.shape[0]):
-        if exact:
-            z[t].view(-1, units).addmm_(said.reshape(-1, units), weight.t())
-        else:
-            z[t] += F.linear(said.to(synapse), weight, bias)
-        out, now = kernels.forward(text, _at(t, [z, *further]), slots, now, True)
+        for z_i, w, b in zip(z, weights, biases, strict=True):
+            if exact:
+                z_i[t].view(-1, units).addmm_(said.reshape(-1, units), w.t())
+            else:
+                z_i[t] += F.linear(said.to(synapse), w, b)
+        out, now = kernels.forward(text, _at(t, [*z, *further]), slots, now, True)
         said = out[0].to(x.dtype)
         outs.append(said)
-    return torch.stack(outs), z if keep else None, now if final else []
+    return torch.stack(outs), z if keep else [], now if final else []
 
 
 def backward(
@@ -64,18 +68,18 @@ def backward(
 ) -> tuple[list[Tensor | None], Tensor]:
     """Return the gradients of inputs, slots and initial states, and that of the initial feedback.
 
-    The first input is z. The gradient of x is always returned, whatever `needs` says: the synapse's weights
-    need it.
+    The first inputs are z. Their gradients are always returned, whatever `needs` says: the synapse's weights
+    need them.
     """
-    z, *further = inputs
+    z, hear = inputs[0], weight.shape[0] // weight.shape[1]
     weight, kernels = weight.to(synapse), kernels_for(z.device)
-    given = [z, *(i.to(z.dtype) for i in further)]
+    given = [*inputs[:hear], *(i.to(z.dtype) for i in inputs[hear:])]
     n_in, n_slots, last = len(inputs), len(slots), z.shape[0] - 1
     courses = [list(states)]
     for t in range(last):
         courses.append(kernels.forward(text, _at(t, given), slots, courses[-1], True)[1])
 
-    wanted = [True, *needs[1:n_in]]
+    wanted = [True] * hear + list(needs[hear:n_in])
     of_inputs = [torch.empty(z.shape, dtype=data, device=z.device) if need else None for need in wanted]
     of_slots: list[Tensor | None] = [None] * n_slots
     of_states = list(g_final)
@@ -94,9 +98,8 @@ def backward(
             if whole is not None and part is not None:
                 whole[t] = part[0]
         of_slots = [_sum(a, b) for a, b in zip(of_slots, grads[n_in : n_in + n_slots], strict=True)]
-        back = grads[0]
-        assert back is not None
-        heard = (back[0].to(synapse) @ weight).to(data)
+        back = [grad[0].to(synapse) for grad in grads[:hear] if grad is not None]
+        heard = ((back[0] if hear == 1 else torch.cat(back, -1)) @ weight).to(data)
     return [*of_inputs, *of_slots, *of_states], heard
 
 

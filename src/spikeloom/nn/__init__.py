@@ -5,6 +5,7 @@ from .connect import Connect, Residual
 from .dcls import Dcls1d, Dcls2d, Dcls3d, dcls_kernel
 from .delays import AxonalDelays, SynapticDelays
 from .dropout import SharedDropout
+from .egru import EGRU, activity, activity_penalty
 from .encode import Encode
 from .feed_forward import FeedForward
 from .fold import fold
@@ -33,6 +34,7 @@ from .unit import Unit, chain, unit
 from .voting import Voting
 
 __all__ = [
+    "EGRU",
     "S4D",
     "SPEDS",
     "AxonalDelays",
@@ -73,6 +75,8 @@ __all__ = [
     "TokenMixer",
     "Unit",
     "Voting",
+    "activity",
+    "activity_penalty",
     "attend",
     "chain",
     "dcls_kernel",

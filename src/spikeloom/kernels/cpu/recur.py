@@ -26,7 +26,7 @@ def forward(
     synapse: torch.dtype,
     final: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return the output, z (if `keep`: what the backward pass takes instead of x), and the final states."""
     x = inputs[0]
     rows = tuple(range(1, x.ndim))
@@ -42,7 +42,7 @@ def forward(
     loop = numba_backend.Loop(x.shape[-1], synapse, x.dtype, arguments)
     out, last = numba_backend.forward(text, inputs, slots, states, final, loop)
     del matrix, start, fed  # until here, since the kernel had their addresses
-    return out, z, last
+    return out, [] if z is None else [z], last
 
 
 def backward(
