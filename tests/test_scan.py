@@ -159,6 +159,12 @@ def test_tokens() -> None:
     torch.testing.assert_close(layer(x), naive(layer.decay.expand(1, 2, 5, 3), x))
 
 
+@pytest.mark.parametrize("method", ["fused", "scan"])
+def test_compiled(method: Any) -> None:
+    layer, x = LeakyIntegrator(0.7, learnable=True, method=method), torch.randn(9, 2, 3)
+    torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))
+
+
 def test_decays_out_of_bounds() -> None:
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         LeakyIntegrator(1.5)

@@ -17,6 +17,7 @@ from .norms import (
     ThresholdDependentBatchNorm2d,
     ThresholdDependentBatchNorm3d,
 )
+from .parallel import PSN, MaskedPSN, SlidingPSN
 from .patches import RelativePositionEmbedding, SpikingPatchSplitting, SpikingTokenizer
 from .per_step import PerStep
 from .per_token import PerToken
@@ -35,6 +36,7 @@ from .voting import Voting
 
 __all__ = [
     "EGRU",
+    "PSN",
     "S4D",
     "SPEDS",
     "AxonalDelays",
@@ -47,6 +49,7 @@ __all__ = [
     "Encode",
     "FeedForward",
     "LeakyIntegrator",
+    "MaskedPSN",
     "MultiDimensionalAttention",
     "NormNeuron",
     "OnTokens",
@@ -60,6 +63,7 @@ __all__ = [
     "Residual",
     "SeparableConv2d",
     "SharedDropout",
+    "SlidingPSN",
     "SpikeDrivenAttention",
     "SpikingPatchEncoding",
     "SpikingPatchSplitting",
