@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_cases import parameters
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,9 +37,7 @@ def video(net: SVFormer, batch: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("norm", COUNTED)
 def test_parameters(norm: str) -> None:
-    with torch.device("meta"):
-        net = sl.create_model("svformer", norm=norm)
-    assert sum(p.numel() for p in net.parameters()) == COUNTED[norm]
+    assert parameters("svformer", norm=norm) == COUNTED[norm]
 
 
 def test_neurons_are_the_papers() -> None:

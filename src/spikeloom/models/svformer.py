@@ -12,7 +12,7 @@ from .. import stream
 from ..nn import FeedForward, OnTokens, Residual, SpikingSelfAttention, Unit, chain, unit
 from ..surrogate import ATan
 from .backbone import Backbone, Size, begin
-from .parts import Norm, Readout, norms, units
+from .parts import Norm, Readout, norms, truncated, units
 from .registry import Published, model
 
 Four = tuple[int, int, int, int]
@@ -145,10 +145,7 @@ class SVFormer(Backbone):
         )
         size = (T, self.input_shape[1] // 32, self.input_shape[2] // 32)
         self.head = _Head(2 * dims[3], dims[3], size, num_classes, unit(make))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        truncated(self, nn.Linear)
 
 
 def _local(dim: int, make: Unit, norm: Norm) -> nn.Module:
