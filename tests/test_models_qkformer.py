@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from naive import Checkpoint
 from torch import Tensor, nn
 
 import spikeloom as sl
@@ -216,97 +217,62 @@ def test_bad_arguments() -> None:
         small(order="pr")
 
 
-def norm_of(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-    """The names of a batch norm in a state dict."""
-    leaves = ("weight", "bias", "running_mean", "running_var")
-    return {f"{name}.{leaf}": (channels,) for leaf in leaves} | {f"{name}.num_batches_tracked": ()}
+def embedding(made: Checkpoint, name: str, *convolutions: tuple[str, int, int]) -> None:
+    """Convolutions by name, output and input channels, and the shortcut's; each with its norm."""
+    for own, out, channels in convolutions:
+        size = 1 if own == "proj_res" else 3
+        made.layer(f"{name}.{own}_conv", out, channels, size, size)
+        made.norm(f"{name}.{own}_bn", out)
 
 
-def embedding(name: str, *convolutions: tuple[str, int, int, int]) -> dict[str, tuple[int, ...]]:
-    """Convolutions by name, output, input and kernel size, each with its norm."""
-    found: dict[str, tuple[int, ...]] = {}
-    for own, out, channels, size in convolutions:
-        found |= {f"{name}.{own}_conv.weight": (out, channels, size, size)}
-        found |= norm_of(f"{name}.{own}_bn", out)
-    return found
-
-
-def block(
-    name: str, attention: str, parts: str, mlp: str, dim: int, ratio: int
-) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
-    for part in parts:
-        found |= {f"{name}.{attention}.{part}_conv.weight": (dim, dim, 1)}
-        found |= norm_of(f"{name}.{attention}.{part}_bn", dim)
-    found |= {f"{name}.{attention}.proj_conv.weight": (dim, dim, 1)}
-    found |= {f"{name}.{attention}.proj_conv.bias": (dim,)}
-    found |= norm_of(f"{name}.{attention}.proj_bn", dim)
+def block(made: Checkpoint, name: str, attention: str, mlp: str, dim: int, ratio: int) -> None:
+    for part in "qk" if attention == "tssa" else "qkv":
+        made.layer(f"{name}.{attention}.{part}_conv", dim, dim, 1)
+        made.norm(f"{name}.{attention}.{part}_bn", dim)
+    made.layer(f"{name}.{attention}.proj_conv", dim, dim, 1, bias=True)
+    made.norm(f"{name}.{attention}.proj_bn", dim)
     for i, (out, channels) in enumerate([(ratio * dim, dim), (dim, ratio * dim)]):
-        found |= {f"{name}.mlp.{mlp}{i + 1}_conv.weight": (out, channels, 1, 1)}
-        found |= {f"{name}.mlp.{mlp}{i + 1}_conv.bias": (out,)}
-        found |= norm_of(f"{name}.mlp.{mlp}{i + 1}_bn", out)
-    return found
+        made.layer(f"{name}.mlp.{mlp}{i + 1}_conv", out, channels, 1, 1, bias=True)
+        made.norm(f"{name}.mlp.{mlp}{i + 1}_bn", out)
 
 
-def head(dim: int) -> dict[str, tuple[int, ...]]:
-    return {"head.weight": (5, dim), "head.bias": (5,)}
-
-
-REFERENCES: dict[str, tuple[str, dict[str, Any], dict[str, tuple[int, ...]]]] = {
-    "imagenet": (
-        "qkformer_10_384",
-        {"attention": ("qkta", "qkta", "ssa"), "depths": (1, 2, 1), "mlp_ratio": 4},
-        embedding(
-            "patch_embed1",
-            ("proj", 4, 3, 3),
-            ("proj1", 8, 4, 3),
-            ("proj2", 8, 8, 3),
-            ("proj_res", 8, 4, 1),
-        )
-        | block("stage1.0", "tssa", "qk", "fc", 8, 4)
-        | embedding("patch_embed2", ("proj3", 16, 8, 3), ("proj4", 16, 16, 3), ("proj_res", 16, 8, 1))
-        | block("stage2.0", "tssa", "qk", "fc", 16, 4)
-        | block("stage2.1", "tssa", "qk", "fc", 16, 4)
-        | embedding("patch_embed3", ("proj3", 32, 16, 3), ("proj4", 32, 32, 3), ("proj_res", 32, 16, 1))
-        | block("stage3.0", "attn", "qkv", "fc", 32, 4)
-        | head(32),
-    ),
-    "cifar": (
-        "qkformer_4_384_cifar100",
-        {"attention": ("qkta", "qkta", "ssa"), "depths": (1, 1, 2), "mlp_ratio": 4, "stem": "cifar"},
-        embedding("patch_embed1", ("proj", 4, 3, 3), ("proj1", 8, 4, 3), ("proj_res", 8, 4, 1))
-        | block("stage1.0", "tssa", "qk", "mlp", 8, 4)
-        | embedding("patch_embed2", ("proj3", 16, 8, 3), ("proj4", 16, 16, 3), ("proj_res", 16, 8, 1))
-        | block("stage2.0", "tssa", "qk", "mlp", 16, 4)
-        | embedding("patch_embed3", ("proj3", 32, 16, 3), ("proj4", 32, 32, 3), ("proj_res", 32, 16, 1))
-        | block("stage3.0", "ssa", "qkv", "mlp", 32, 4)
-        | block("stage3.1", "ssa", "qkv", "mlp", 32, 4)
-        | head(32),
-    ),
-    "dvs": (
-        "qkformer_2_256_dvs_gesture",
-        {"mlp_ratio": 1},
-        embedding(
-            "patch_embed1",
-            ("proj", 2, 2, 3),
-            ("proj1", 4, 2, 3),
-            ("proj2", 8, 4, 3),
-            ("proj3", 16, 8, 3),
-            ("proj_res", 16, 4, 1),
-        )
-        | block("stage1.0", "tssa", "qk", "mlp", 16, 1)
-        | embedding("patch_embed2", ("proj", 32, 16, 3), ("proj4", 32, 32, 3), ("proj_res", 32, 16, 1))
-        | block("stage2.0", "ssa", "qkv", "mlp", 32, 1)
-        | head(32),
-    ),
+PUBLISHED = {"attention": ("qkta", "qkta", "ssa"), "mlp_ratio": 4}
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "imagenet": ("qkformer_10_384", {**PUBLISHED, "depths": (1, 2, 1)}),
+    "cifar": ("qkformer_4_384_cifar100", {**PUBLISHED, "depths": (1, 1, 2), "stem": "cifar"}),
+    "dvs": ("qkformer_2_256_dvs_gesture", {"mlp_ratio": 1}),
 }
 
 
-@pytest.mark.parametrize("form", REFERENCES)
+def reference(form: str) -> Checkpoint:
+    """Return weights under the names, and in the shapes, of zhouchenlin2096/QKFormer."""
+    made = Checkpoint()
+    if form == "dvs":
+        first = ("proj", 2, 2), ("proj1", 4, 2), ("proj2", 8, 4), ("proj3", 16, 8), ("proj_res", 16, 4)
+        embedding(made, "patch_embed1", *first)
+        block(made, "stage1.0", "tssa", "mlp", 16, 1)
+        embedding(made, "patch_embed2", ("proj", 32, 16), ("proj4", 32, 32), ("proj_res", 32, 16))
+        block(made, "stage2.0", "ssa", "mlp", 32, 1)
+    else:
+        last, mlp = ("attn", "fc") if form == "imagenet" else ("ssa", "mlp")
+        more = [("proj2", 8, 8)] if form == "imagenet" else []
+        embedding(made, "patch_embed1", ("proj", 4, 3), ("proj1", 8, 4), *more, ("proj_res", 8, 4))
+        embedding(made, "patch_embed2", ("proj3", 16, 8), ("proj4", 16, 16), ("proj_res", 16, 8))
+        embedding(made, "patch_embed3", ("proj3", 32, 16), ("proj4", 32, 32), ("proj_res", 32, 16))
+        for stage, (attention, depth) in enumerate(
+            zip(("tssa", "tssa", last), FORMS[form][1]["depths"], strict=True)
+        ):
+            for i in range(depth):
+                block(made, f"stage{stage + 1}.{i}", attention, mlp, 8 * 2**stage, 4)
+    made.layer("head", 5, 32, bias=True)
+    return made
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_authors_names(form: str) -> None:
-    name, arguments, shapes = REFERENCES[form]
+    name, arguments = FORMS[form]
     net = small(name, **arguments)
-    given = {key: torch.rand(shape) if shape else torch.tensor(9) for key, shape in shapes.items()}
+    given = reference(form)
     load_reference(net, given)
     own = net.state_dict()
     assert sum(v.numel() for k, v in given.items() if "num_batches" not in k) == sum(

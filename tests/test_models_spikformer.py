@@ -1,4 +1,7 @@
-"""Spikformer: published numbers of parameters, and the network by hand in the reference's names."""
+"""Spikformer: published numbers of parameters, and the network by hand in the reference's names.
+
+What it shares with Spikingformer, as sizes of stages and constants, is tested of both.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from families import lively
+from naive import Checkpoint, attention, lif, norm_in_evaluation, pooled, stepwise
 from torch import Tensor, nn
 
 import spikeloom as sl
@@ -54,17 +59,21 @@ def test_all_variants_are_counted() -> None:
     assert names == set(COUNTED)
 
 
+BOTH = ("spikformer", "spikingformer")
+
+
+@pytest.mark.parametrize("family", BOTH)
 @pytest.mark.parametrize(
-    ("name", "sides"),
+    ("variant", "sides"),
     [
-        ("spikformer_8_512", [112, 56, 28, 14, 14]),
-        ("spikformer_8_512_cml", [112, 56, 28, 14, 14]),
-        ("spikformer_4_384_cifar10", [32, 32, 16, 8, 8]),
-        ("spikformer_2_256_cifar10_dvs", [64, 32, 16, 8, 8]),
+        ("8_512", [112, 56, 28, 14, 14]),
+        ("8_512_cml", [112, 56, 28, 14, 14]),
+        ("4_384_cifar10", [32, 32, 16, 8, 8]),
+        ("2_256_cifar10_dvs", [64, 32, 16, 8, 8]),
     ],
 )
-def test_stages_have_the_published_sizes(name: str, sides: list[int]) -> None:
-    net = sl.create_model(name, dim=16, heads=2, depth=1, T=1).eval()
+def test_stages_have_the_published_sizes(family: str, variant: str, sides: list[int]) -> None:
+    net = sl.create_model(f"{family}_{variant}", dim=16, heads=2, depth=1, T=1).eval()
     assert isinstance(net, Backbone)
     with torch.no_grad():
         stages = net.forward_intermediates(sl.models.example_input(net))
@@ -76,106 +85,62 @@ SMALL = dict(Spikformer.small)
 DIM, DEPTH, HEADS, CLASSES = 32, 2, 4, 5
 
 
-def reference(kind: str) -> dict[str, Tensor]:
+def reference(kind: str) -> Checkpoint:
     """Return weights by the names of the authors' code: "imagenet", "cifar", "dvs", or "cml" (CIFAR, too)."""
     torch.manual_seed(4)
-    found: dict[str, Tensor] = {}
+    found = Checkpoint(torch.float64)
     channels = 2 if kind == "dvs" else 3
     linear = kind in ("cifar", "cml")
-
-    def batch_norm(name: str, width: int) -> None:
-        for part, low, high in (("weight", 0.5, 2.0), ("bias", 0.2, 1.0), ("running_mean", -0.3, 0.3)):
-            found[f"{name}.{part}"] = torch.empty(width).uniform_(low, high).double()
-        found[f"{name}.running_var"] = torch.empty(width).uniform_(0.3, 1.5).double()
-        found[f"{name}.num_batches_tracked"] = torch.tensor(7)
-
-    def layer(name: str, shape: tuple[int, ...], bias: bool = False) -> None:
-        found[f"{name}.weight"] = torch.randn(shape).double() / 2 / shape[1] ** 0.5
-        if bias:
-            found[f"{name}.bias"] = torch.randn(shape[0]).double() / 4
-
     widths = [channels, DIM // 8, DIM // 4, DIM // 2, DIM]
     for i in range(4):
         names = (
             [f"block{i + 1}_conv", f"block{i + 1}_bn"] if kind == "cml" else [f"proj_conv{i}", f"proj_bn{i}"]
         )
         conv, bn = (f"patch_embed.{name}".removesuffix("0") for name in names)
-        layer(conv, (widths[i + 1], widths[i], 3, 3))
-        batch_norm(bn, widths[i + 1])
-    layer("patch_embed.rpe_conv", (DIM, DIM, 3, 3))
-    batch_norm("patch_embed.rpe_bn", DIM)
+        found.layer(conv, widths[i + 1], widths[i], 3, 3)
+        found.norm(bn, widths[i + 1])
+    found.layer("patch_embed.rpe_conv", DIM, DIM, 3, 3)
+    found.norm("patch_embed.rpe_bn", DIM)
     what, ends = ("linear", ()) if linear else ("conv", (1,))
     for i in range(DEPTH):
         for part in ("norm1", "norm2"):
             found[f"block.{i}.{part}.weight"] = found[f"block.{i}.{part}.bias"] = torch.ones(DIM)
         for part in ("q", "k", "v", "proj"):
-            layer(f"block.{i}.attn.{part}_{what}", (DIM, DIM, *ends), linear or part == "proj")
-            batch_norm(f"block.{i}.attn.{part}_bn", DIM)
+            found.layer(f"block.{i}.attn.{part}_{what}", DIM, DIM, *ends, bias=linear or part == "proj")
+            found.norm(f"block.{i}.attn.{part}_bn", DIM)
         more = (1, 1) if kind == "imagenet" else ends
         for part, out, into in (("fc1", 4 * DIM, DIM), ("fc2", DIM, 4 * DIM)):
-            layer(f"block.{i}.mlp.{part}_{what}", (out, into, *more), True)
-            batch_norm(f"block.{i}.mlp.{part}_bn", out)
+            found.layer(f"block.{i}.mlp.{part}_{what}", out, into, *more, bias=True)
+            found.norm(f"block.{i}.mlp.{part}_bn", out)
     if kind == "dvs":
         found["pos_embed"] = torch.zeros(1, 64, DIM)
         found["norm.weight"] = found["norm.bias"] = torch.ones(DIM)
-    layer("head", (CLASSES, DIM), True)
+    found.layer("head", CLASSES, DIM, bias=True)
     return found
 
 
-def fire(x: Tensor, v_threshold: float = 1.0) -> Tensor:
-    v, steps = torch.zeros_like(x[0]), []
-    for x_t in x:
-        h = v + (x_t - v) / 2
-        s = (h >= v_threshold).to(x)
-        v = h * (1 - s)
-        steps.append(s)
-    return torch.stack(steps)
-
-
 def by_hand(w: dict[str, Tensor], x: Tensor, pools: tuple[bool, ...], cml: bool, scale: float) -> Tensor:
-    """The network in evaluation, one step and sample at a time, in the reference's names."""
-
-    def norm(y: Tensor, name: str, axis: int) -> Tensor:
-        def along(part: str) -> Tensor:
-            return w[f"{name}.{part}"].reshape([-1 if i == axis % y.ndim else 1 for i in range(y.ndim)])
-
-        scaled = (y - along("running_mean")) / (along("running_var") + 1e-5).sqrt()
-        return scaled * along("weight") + along("bias")
+    """The network in evaluation, in the reference's names."""
 
     def conv(x: Tensor, name: str) -> Tensor:
-        return torch.stack([nn.functional.conv2d(x_t, w[f"{name}.weight"], padding=1) for x_t in x])
+        y = stepwise(lambda x_t: nn.functional.conv2d(x_t, w[f"{name}.weight"], padding=1), x)
+        return norm_in_evaluation(y, w, name.replace("conv", "bn"), 2)
 
-    def project(x: Tensor, name: str, bn: str) -> Tensor:
+    def project(x: Tensor, name: str) -> Tensor:
         key = next(f"{name}_{kind}" for kind in ("conv", "linear") if f"{name}_{kind}.weight" in w)
         y = x @ w[f"{key}.weight"].flatten(1).T + w.get(f"{key}.bias", torch.zeros(()))
-        return norm(y, bn, -1)
+        return norm_in_evaluation(y, w, f"{name}_bn", -1)
 
-    def pool(x: Tensor) -> Tensor:
-        return torch.stack([nn.functional.max_pool2d(x_t, 3, 2, 1) for x_t in x])
-
-    for i, pools_here in enumerate(pools):
-        c = f"patch_embed.block{i + 1}_conv" if cml else f"patch_embed.proj_conv{i or ''}"
-        n = c.replace("conv", "bn")
-        h = norm(conv(x, c), n, 2)
-        if pools_here:
-            x = fire(pool(h)) if cml else pool(fire(h))
-        else:
-            x = fire(h)
-    x = x + fire(norm(conv(x, "patch_embed.rpe_conv"), "patch_embed.rpe_bn", 2))
+    for i, pool in enumerate(pools):
+        h = conv(x, f"patch_embed.block{i + 1}_conv" if cml else f"patch_embed.proj_conv{i or ''}")
+        x = lif(pooled(h, pool)) if cml else pooled(lif(h), pool)
+    x = x + lif(conv(x, "patch_embed.rpe_conv"))
     x = x.flatten(3).transpose(2, 3)
-    d = DIM // HEADS
     for i in range(DEPTH):
         at, mlp = f"block.{i}.attn", f"block.{i}.mlp"
-        q, k, v = (fire(project(x, f"{at}.{p}", f"{at}.{p}_bn")) for p in "qkv")
-        y = torch.zeros_like(x)
-        for t in range(x.shape[0]):
-            for b in range(x.shape[1]):
-                for head in range(HEADS):
-                    own = slice(head * d, (head + 1) * d)
-                    y[t, b, :, own] = scale * (q[t, b, :, own] @ k[t, b, :, own].T) @ v[t, b, :, own]
-        x = x + fire(project(fire(y, 0.5), f"{at}.proj", f"{at}.proj_bn"))
-        y = fire(project(x, f"{mlp}.fc1", f"{mlp}.fc1_bn"))
-        x = x + fire(project(y, f"{mlp}.fc2", f"{mlp}.fc2_bn"))
+        q, k, v = (lif(project(x, f"{at}.{part}")) for part in "qkv")
+        x = x + lif(project(lif(attention(q, k, v, HEADS, scale), 0.5), f"{at}.proj"))
+        x = x + lif(project(lif(project(x, f"{mlp}.fc1")), f"{mlp}.fc2"))
     return x.mean(2).mean(0) @ w["head.weight"].T + w["head.bias"]
 
 
@@ -206,8 +171,9 @@ def test_the_reference_weights_make_the_reference_network(kind: str) -> None:
     torch.testing.assert_close(net(moving), by_hand(given, moving, pools, cml, scale))
 
 
-def test_constants_are_those_of_the_authors_code() -> None:
-    net = sl.create_model("spikformer_8_512", **SMALL)
+@pytest.mark.parametrize("family", BOTH)
+def test_constants_are_those_of_the_authors_code(family: str) -> None:
+    net = sl.create_model(f"{family}_8_512", **SMALL)
     neurons = [m for m in net.modules() if isinstance(m, sl.LIF)]
     assert {(m.tau, m.detach_reset, repr(m.surrogate)) for m in neurons} == {
         (2.0, True, "Sigmoid(alpha=4.0)")
@@ -216,15 +182,9 @@ def test_constants_are_those_of_the_authors_code() -> None:
 
 
 def test_sums_of_spikes_are_whole_numbers() -> None:
-    torch.manual_seed(0)
-    net = sl.create_model("spikformer_8_512", **{**SMALL, "depth": 2})
-    for m in net.modules():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm):
-            nn.init.constant_(m.bias, 1.5)  # so that all neurons spike now and then
+    net = lively("spikformer_8_512")
     x = 3 * torch.rand(4, 3, 16, 16)
-    for _ in range(20):
-        net(x)
-    kinds = {row.path: row.kinds for row in sl.measure.profile(net.eval(), x).rows if row.kinds}
+    kinds = {row.path: row.kinds for row in sl.measure.profile(net, x).rows if row.kinds}
     behind_a_sum = [path for path in kinds if path.endswith(("branch.qkv.0.0", "branch.0.0.0"))]
     assert len(behind_a_sum) == 4
     assert {kinds[path] for path in behind_a_sum} == {("integer",)}
@@ -236,27 +196,29 @@ def test_sums_of_spikes_are_whole_numbers() -> None:
     assert {kinds[path] for path in rest} == {("binary",)}
 
 
+@pytest.mark.parametrize("family", BOTH)
 @pytest.mark.parametrize("cml", [False, True])
 @pytest.mark.parametrize("norm", ["BN", "tdBN"])
-def test_folded_is_the_same(cml: bool, norm: str) -> None:
-    net = sl.create_model("spikformer_8_512", **SMALL, cml=cml, norm=norm).double()
-    x = 3 * torch.rand(2, 4, 3, 16, 16, dtype=torch.float64)
-    net(x)
-    folded = sl.fold(net.eval())
+def test_folded_is_the_same(family: str, cml: bool, norm: str) -> None:
+    net = lively(f"{family}_8_512", cml=cml, norm=norm).double()
+    folded = sl.fold(net)
     assert not [m for m in folded.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    x = 3 * torch.rand(2, 4, 3, 16, 16, dtype=torch.float64)
     torch.testing.assert_close(folded(x), net(x))
 
 
+@pytest.mark.parametrize("family", BOTH)
 @pytest.mark.parametrize("norm", ["TEBN", "BNTT"])
-def test_norms_of_steps_stand_before_the_pooling(norm: str) -> None:
-    net = sl.create_model("spikformer_8_512", **{**SMALL, "pools": (True, True)}, cml=True, norm=norm)
+def test_norms_of_steps_stand_before_the_pooling(family: str, norm: str) -> None:
+    net = sl.create_model(f"{family}_8_512", **{**SMALL, "pools": (True, True)}, cml=True, norm=norm)
     x = 3 * torch.rand(2, 3, 16, 16)
     assert net(x).shape == (2, 5)
     torch.testing.assert_close(net.eval()(x), net(x.expand(2, *x.shape)))
 
 
-def test_bad_arguments() -> None:
+@pytest.mark.parametrize("family", BOTH)
+def test_bad_arguments(family: str) -> None:
     with pytest.raises(ValueError, match="7 heads do not divide a width of 512; take 4 or 8"):
-        sl.create_model("spikformer_8_512", heads=7)
+        sl.create_model(f"{family}_8_512", heads=7)
     with pytest.raises(ValueError, match="a dim that is a multiple of 8"):
-        sl.create_model("spikformer_8_512", dim=100, heads=4)
+        sl.create_model(f"{family}_8_512", dim=100, heads=4)

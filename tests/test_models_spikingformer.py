@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 import torch
+from families import lively
+from naive import Checkpoint, attention, lif, norm_in_evaluation, pooled, stepwise
 from torch import Tensor, nn
 
 import spikeloom as sl
 from spikeloom.measure import Convention
 from spikeloom.models import Backbone, find_model
-from spikeloom.models.spikingformer import Spikingformer
 
 # without the two layer norms a block that the reference makes but does not use, and with them
 COUNTED = {
@@ -24,7 +26,6 @@ COUNTED = {
     "spikingformer_4_384_cifar100": (None, 9_360_916),
     "spikingformer_2_256_cifar10_dvs": (None, 2_568_714),
 }
-SMALL = dict(Spikingformer.small)
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -42,24 +43,6 @@ def test_parameters(name: str, cml: str) -> None:
 def test_all_variants_are_counted() -> None:
     names = {name for name in sl.list_models("spikingformer*") if "gesture" not in name}
     assert names == {name + cml for name in COUNTED for cml in ("", "_cml")}
-
-
-@pytest.mark.parametrize(
-    ("name", "sides"),
-    [
-        ("spikingformer_8_512", [112, 56, 28, 14, 14]),
-        ("spikingformer_8_512_cml", [112, 56, 28, 14, 14]),
-        ("spikingformer_4_384_cifar10", [32, 32, 16, 8, 8]),
-        ("spikingformer_2_256_cifar10_dvs", [64, 32, 16, 8, 8]),
-    ],
-)
-def test_stages_have_the_published_sizes(name: str, sides: list[int]) -> None:
-    net = sl.create_model(name, dim=16, heads=2, depth=1, T=1).eval()
-    assert isinstance(net, Backbone)
-    with torch.no_grad():
-        stages = net.forward_intermediates(sl.models.example_input(net))
-    assert [tuple(stage.shape[-2:]) for stage in stages] == [(side, side) for side in sides]
-    assert [stage.shape[2] for stage in stages] == [2, 4, 8, 16, 16]
 
 
 @pytest.mark.parametrize(
@@ -84,22 +67,11 @@ def test_the_published_energy(
     assert round(Convention().energy(macs, gigaacs * 1e9).millijoules, 4) == millijoules
 
 
-def lively(**more: Any) -> Backbone:
-    """Return a small network all of whose neurons spike now and then."""
-    torch.manual_seed(0)
-    net = sl.create_model("spikingformer_8_512", **{**SMALL, "depth": 2, **more})
-    assert isinstance(net, Backbone)
-    for m in net.modules():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm):
-            nn.init.constant_(m.bias, 1.5)
-    for _ in range(20):
-        net(3 * torch.rand(4, 3, 16, 16))
-    return net.eval()
-
-
 @pytest.mark.parametrize("cml", [False, True])
 def test_everything_between_encoder_and_head_sees_spikes(cml: bool) -> None:
-    found = sl.measure.profile(lively(cml=cml), 3 * torch.rand(4, 3, 16, 16), convention="spikingformer")
+    found = sl.measure.profile(
+        lively("spikingformer_8_512", cml=cml), 3 * torch.rand(4, 3, 16, 16), convention="spikingformer"
+    )
     rows = [row for row in found.rows if row.kinds]
     ends = {row.path: row for row in rows if row.path in ("stem.0", "head.linear")}
     assert {row.kinds for row in ends.values()} == {("graded",)}
@@ -119,37 +91,25 @@ def test_everything_between_encoder_and_head_sees_spikes(cml: bool) -> None:
 DIM, DEPTH, HEADS, CLASSES = 32, 2, 4, 5
 
 
-def reference(kind: str) -> dict[str, Tensor]:
+def reference(kind: str) -> Checkpoint:
     """Return weights by the names of the authors' code; "block": those of its tokenizer for CIFAR."""
     torch.manual_seed(4)
-    found: dict[str, Tensor] = {}
-
-    def batch_norm(name: str, width: int) -> None:
-        for part, low, high in (("weight", 0.5, 2.0), ("bias", 0.2, 1.0), ("running_mean", -0.3, 0.3)):
-            found[f"{name}.{part}"] = torch.empty(width).uniform_(low, high).double()
-        found[f"{name}.running_var"] = torch.empty(width).uniform_(0.3, 1.5).double()
-        found[f"{name}.num_batches_tracked"] = torch.tensor(7)
-
-    def layer(name: str, shape: tuple[int, ...], bias: bool = False) -> None:
-        found[f"{name}.weight"] = torch.randn(shape).double() / 2 / shape[1] ** 0.5
-        if bias:
-            found[f"{name}.bias"] = torch.randn(shape[0]).double() / 4
-
+    found = Checkpoint(torch.float64)
     widths = [2 if "dvs" in kind else 3, DIM // 8, DIM // 4, DIM // 2, DIM, DIM]
     for i in range(5):
         name = f"patch_embed.{tokenizer(kind, i)}"
-        layer(f"{name}_conv", (widths[i + 1], widths[i], 3, 3))
-        batch_norm(f"{name}_bn", widths[i + 1])
+        found.layer(f"{name}_conv", widths[i + 1], widths[i], 3, 3)
+        found.norm(f"{name}_bn", widths[i + 1])
     for i in range(DEPTH):
         for part in ("norm1", "norm2"):
             found[f"block.{i}.{part}.weight"] = found[f"block.{i}.{part}.bias"] = torch.ones(DIM)
         for part in ("q", "k", "v", "proj"):
-            layer(f"block.{i}.attn.{part}_conv", (DIM, DIM, 1), part == "proj")
-            batch_norm(f"block.{i}.attn.{part}_bn", DIM)
+            found.layer(f"block.{i}.attn.{part}_conv", DIM, DIM, 1, bias=part == "proj")
+            found.norm(f"block.{i}.attn.{part}_bn", DIM)
         for part, out, into in (("mlp1", 4 * DIM, DIM), ("mlp2", DIM, 4 * DIM)):
-            layer(f"block.{i}.mlp.{part}_conv", (out, into, 1, 1), True)
-            batch_norm(f"block.{i}.mlp.{part}_bn", out)
-    layer("head", (CLASSES, DIM), True)
+            found.layer(f"block.{i}.mlp.{part}_conv", out, into, 1, 1, bias=True)
+            found.norm(f"block.{i}.mlp.{part}_bn", out)
+    found.layer("head", CLASSES, DIM, bias=True)
     return found
 
 
@@ -162,50 +122,26 @@ def by_hand(
 ) -> Tensor:
     """The network in evaluation, in the reference's names."""
 
-    def fire(x: Tensor, v_threshold: float = 1.0) -> Tensor:
-        v, steps = torch.zeros_like(x[0]), []
-        for x_t in x:
-            h = v + (x_t - v) / tau
-            s = (h >= v_threshold).to(x)
-            v = h * (1 - s)
-            steps.append(s)
-        return torch.stack(steps)
-
-    def norm(y: Tensor, name: str, axis: int) -> Tensor:
-        def along(part: str) -> Tensor:
-            return w[f"{name}.{part}"].reshape([-1 if i == axis % y.ndim else 1 for i in range(y.ndim)])
-
-        scaled = (y - along("running_mean")) / (along("running_var") + 1e-5).sqrt()
-        return scaled * along("weight") + along("bias")
+    fire = functools.partial(lif, tau=tau)
 
     def conv(x: Tensor, name: str) -> Tensor:
-        y = torch.stack([nn.functional.conv2d(x_t, w[f"{name}_conv.weight"], padding=1) for x_t in x])
-        return norm(y, f"{name}_bn", 2)
+        y = stepwise(lambda x_t: nn.functional.conv2d(x_t, w[f"{name}_conv.weight"], padding=1), x)
+        return norm_in_evaluation(y, w, f"{name}_bn", 2)
 
     def project(x: Tensor, name: str) -> Tensor:
-        weight = w[f"{name}_conv.weight"].flatten(1)
-        return norm(x @ weight.T + w.get(f"{name}_conv.bias", torch.zeros(())), f"{name}_bn", -1)
-
-    def pooled(x: Tensor, pool: bool) -> Tensor:
-        return torch.stack([nn.functional.max_pool2d(x_t, 3, 2, 1) for x_t in x]) if pool else x
+        y = x @ w[f"{name}_conv.weight"].flatten(1).T + w.get(f"{name}_conv.bias", torch.zeros(()))
+        return norm_in_evaluation(y, w, f"{name}_bn", -1)
 
     x = conv(x, f"patch_embed.{tokenizer(kind, 0)}")
     for i, pool in enumerate(pools):
         s = fire(pooled(x, pool)) if cml else pooled(fire(x), pool)
         x = conv(s, f"patch_embed.{tokenizer(kind, i + 1)}")
     x = x.flatten(3).transpose(2, 3)
-    d = DIM // HEADS
     for i in range(DEPTH):
         at, mlp = f"block.{i}.attn", f"block.{i}.mlp"
         s = fire(x)
         q, k, v = (fire(project(s, f"{at}.{part}")) for part in "qkv")
-        y = torch.zeros_like(x)
-        for t in range(x.shape[0]):
-            for b in range(x.shape[1]):
-                for head in range(HEADS):
-                    own = slice(head * d, (head + 1) * d)
-                    y[t, b, :, own] = (q[t, b, :, own] @ k[t, b, :, own].T) @ v[t, b, :, own] / 8
-        x = x + project(fire(y, 0.5), f"{at}.proj")
+        x = x + project(fire(attention(q, k, v, HEADS, 0.125), 0.5), f"{at}.proj")
         x = x + project(fire(project(fire(x), f"{mlp}.mlp1")), f"{mlp}.mlp2")
     return x.mean(2).mean(0) @ w["head.weight"].T + w["head.bias"]
 
@@ -238,37 +174,3 @@ def test_the_reference_weights_make_the_reference_network(kind: str) -> None:
     torch.testing.assert_close(net(x), wanted)
     moving = torch.rand(4, 2, *net.input_shape, dtype=torch.float64)
     torch.testing.assert_close(net(moving), by_hand(given, moving, kind, pools, cml, tau))
-
-
-def test_constants_are_those_of_the_authors_code() -> None:
-    net = sl.create_model("spikingformer_8_512", **SMALL)
-    neurons = [m for m in net.modules() if isinstance(m, sl.LIF)]
-    assert {(m.tau, m.detach_reset, repr(m.surrogate)) for m in neurons} == {
-        (2.0, True, "Sigmoid(alpha=4.0)")
-    }
-    assert sorted(m.v_threshold for m in neurons) == [0.5] + [1.0] * (len(neurons) - 1)
-
-
-@pytest.mark.parametrize("cml", [False, True])
-@pytest.mark.parametrize("norm", ["BN", "tdBN"])
-def test_folded_is_the_same(cml: bool, norm: str) -> None:
-    net = lively(cml=cml, norm=norm).double()
-    folded = sl.fold(net)
-    assert not [m for m in folded.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    x = 3 * torch.rand(2, 4, 3, 16, 16, dtype=torch.float64)
-    torch.testing.assert_close(folded(x), net(x))
-
-
-@pytest.mark.parametrize("norm", ["TEBN", "BNTT"])
-def test_norms_of_steps_stand_before_the_pooling(norm: str) -> None:
-    net = sl.create_model("spikingformer_8_512", **{**SMALL, "pools": (True, True)}, cml=True, norm=norm)
-    x = 3 * torch.rand(2, 3, 16, 16)
-    assert net(x).shape == (2, 5)
-    torch.testing.assert_close(net.eval()(x), net(x.expand(2, *x.shape)))
-
-
-def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="7 heads do not divide a width of 512; take 4 or 8"):
-        sl.create_model("spikingformer_8_512", heads=7)
-    with pytest.raises(ValueError, match="a dim that is a multiple of 8"):
-        sl.create_model("spikingformer_8_512", dim=100, heads=4)
