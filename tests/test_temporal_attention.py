@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import spikeloom as sl
-from spikeloom.names import UnknownName
 from spikeloom.nn import MultiDimensionalAttention, TemporalAttention
 
 T, B, C = 6, 3, 4
@@ -43,9 +42,7 @@ def scores(squeeze: Any, pooled: list[list[Any]]) -> list[Any]:
 def naive_temporal(layer: TemporalAttention, x: Tensor) -> Tensor:
     y = []
     for b in range(x.shape[1]):
-        pools = {"mean": lambda v: v.sum() / v.numel(), "max": lambda v: v.max()}
-        pooled = [[pools[p](x[t, b]) for t in range(len(x))] for p in layer.scores.pools]
-        d = scores(layer.scores, pooled)
+        d = scores(layer.scores, [[x[t, b].sum() / x[t, b].numel() for t in range(len(x))]])
         y.append(torch.stack([d[t] * x[t, b] for t in range(len(x))]))
     return torch.stack(y, 1)
 
@@ -91,11 +88,9 @@ def assert_alike(layer: nn.Module, x: Tensor, want: Tensor) -> None:
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("pools", [("mean",), ("max",), ("mean", "max")])
-@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rest", [(C,), (C, 3), (C, 3, 5)])
-def test_temporal_attention(rest: tuple[int, ...], bias: bool, pools: Any) -> None:
-    layer = TemporalAttention(T, 2, bias=bias, pools=pools).double()
+def test_temporal_attention(rest: tuple[int, ...]) -> None:
+    layer = TemporalAttention(T, 2).double()
     x = torch.randn(T, B, *rest, dtype=torch.float64, requires_grad=True)
     assert_alike(layer, x, naive_temporal(layer, x))
 
@@ -174,10 +169,6 @@ def test_bad_input() -> None:
         all_(x[:, :, :3])
     with pytest.raises(ValueError, match=r"T = 6, reduction = 16; .* from 1 to 6"):
         TemporalAttention(T)
-    with pytest.raises(UnknownName, match="no pool 'min'"):
-        TemporalAttention(T, 2, pools=("min",))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="pools is empty"):
-        TemporalAttention(T, 2, pools=())
     with pytest.raises(ValueError, match="dims = 'CT'; some of 'TCS'"):
         MultiDimensionalAttention(T, C, "CT")
     with pytest.raises(ValueError, match="c_reduction = 5"):

@@ -2,58 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from .. import stream
-from ..names import unknown
-
-Pool = Literal["mean", "max"]
-_POOLS: tuple[Pool, ...] = ("mean", "max")
 
 
 class _Squeeze(nn.Module):
-    """Scores of one axis of `[T, B, ...]`, in (0, 1): every other axis but B pooled, and two layers."""
+    """Scores of one axis of `[T, B, ...]`, in (0, 1): every other axis but B pooled, and two layers.
 
-    def __init__(self, size: int, reduction: int, axis: int, bias: bool, pools: Sequence[Pool]) -> None:
+    With `maxima`, what the layers make of means and of maxima is added.
+    """
+
+    def __init__(self, size: int, reduction: int, axis: int, *, bias: bool, maxima: bool) -> None:
         super().__init__()
-        self.axis, self.pools = axis, tuple(pools)
+        self.axis, self.maxima = axis, maxima
         hidden = size // reduction
         self.first, self.second = nn.Linear(size, hidden, bias), nn.Linear(hidden, size, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scores, of length 1 on all axes but B and `axis`."""
         away = tuple(i for i in range(x.ndim) if i not in (1, self.axis))
-        total: Tensor | None = None
-        for pool in self.pools:
-            pooled = x.mean(away) if pool == "mean" else x.amax(away)
-            y = self.second(torch.relu(self.first(pooled.t() if self.axis == 0 else pooled)))
-            total = y if total is None else total + y
-        assert total is not None
+        total = self._layers(x.mean(away))
+        if self.maxima:
+            total = total + self._layers(x.amax(away))
         d = torch.sigmoid(total)
         shape = [1] * x.ndim
         shape[1], shape[self.axis] = x.shape[1], x.shape[self.axis]
         return (d.t() if self.axis == 0 else d).reshape(shape)
+
+    def _layers(self, pooled: Tensor) -> Tensor:
+        y: Tensor = self.second(torch.relu(self.first(pooled.t() if self.axis == 0 else pooled)))
+        return y
 
 
 class TemporalAttention(nn.Module):
     r"""Each step scaled by a score that all steps give it (temporal-wise attention, TA; Yao et al., ICCV
     2021, arXiv:2107.11711).
 
-    $$s_t = \mathrm{pool}(x_t), \qquad d = \sigma(W_2\,\mathrm{ReLU}(W_1 s + b_1) + b_2), \qquad
+    $$s_t = \overline{x_t}, \qquad d = \sigma(W_2\,\mathrm{ReLU}(W_1 s + b_1) + b_2), \qquad
       y_t = d_t\,x_t$$
 
-    with s the mean over channels and positions, a sample, and $\lfloor T / r \rfloor$ hidden units. Of two
-    pools, what is under $\sigma$ is added, from the same weights.
+    with s the mean over channels and positions, a sample, and $\lfloor T / r \rfloor$ hidden units.
 
     Arguments:
         T: the number of steps.
         reduction: r.
-        bias: whether the layers have one.
-        pools: "mean", "max", or both.
         cut: None; or, in evaluation, $d_t$ is 1 where it is above `cut` and 0 elsewhere, so that a step is
             kept or dropped.
 
@@ -61,29 +55,15 @@ class TemporalAttention(nn.Module):
 
     Raises:
         ValueError: a reduction that leaves no hidden unit; when called, another number of steps.
-        UnknownName: no such pool.
     """
 
     sees_time = True
 
-    def __init__(
-        self,
-        T: int,
-        reduction: int = 16,
-        *,
-        bias: bool = True,
-        pools: Sequence[Pool] = ("mean",),
-        cut: float | None = None,
-    ) -> None:
+    def __init__(self, T: int, reduction: int = 16, *, cut: float | None = None) -> None:
         super().__init__()
         _check_reduction(self, "T", T, "reduction", reduction)
-        for pool in pools:
-            if pool not in _POOLS:
-                raise unknown("pool", pool, _POOLS)
-        if not pools:
-            raise ValueError(f"{type(self).__name__}: pools is empty; one of {_POOLS} at least is needed")
         self.steps, self.cut = T, cut
-        self.scores = _Squeeze(T, reduction, 0, bias, pools)
+        self.scores = _Squeeze(T, reduction, 0, bias=True, maxima=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, `[T, B, ...]`, with its steps scaled."""
@@ -148,10 +128,10 @@ class MultiDimensionalAttention(nn.Module):
         self.temporal = self.channel = self.spatial = None
         if "T" in dims:
             _check_reduction(self, "T", T, "t_reduction", t_reduction)
-            self.temporal = _Squeeze(T, t_reduction, 0, False, _POOLS)
+            self.temporal = _Squeeze(T, t_reduction, 0, bias=False, maxima=True)
         if "C" in dims:
             _check_reduction(self, "channels", channels, "c_reduction", c_reduction)
-            self.channel = _Squeeze(channels, c_reduction, 2, False, _POOLS)
+            self.channel = _Squeeze(channels, c_reduction, 2, bias=False, maxima=True)
         if "S" in dims:
             self.spatial = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
