@@ -401,7 +401,7 @@ def test_every_option_and_parameter_shape_runs(name: str) -> None:
 def test_fires_now_and_then(name: str) -> None:
     if name != "LI":
         out = NEURONS[name].make()(*NEURONS[name].inputs(64, 2, 3))
-        assert 0.02 < (out != 0).float().mean() < 0.9
+        assert 0.01 < (out != 0).float().mean() < 0.9  # once in 64 steps at the least
 
 
 @pytest.mark.parametrize("name", NEURONS)

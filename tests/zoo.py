@@ -115,6 +115,7 @@ NEURONS: dict[str, Entry] = {
     "ResonateFire": Entry(sl.ResonateFire, FIRING),
     "RefractoryLIF": Entry(sl.RefractoryLIF, DECAY, fixed=("period",)),
     "NoisyLIF": Entry(sl.NoisyLIF, DECAY),
+    "SingleSpike": Entry(sl.SingleSpike, DETACH, mean=0.1, scale=0.3),
 }
 
 SURROGATES: dict[str, Callable[[], surrogate.Surrogate]] = {

@@ -4,6 +4,7 @@ from .adaptive import ALIF, AdLIF
 from .base import Neuron
 from .biological import NoisyLIF, RefractoryLIF
 from .clamped import ClampedLIF
+from .first_spike import SingleSpike
 from .gated import CLIF, GLIF, KLIF
 from .graded import ILIF, LIAF, TernaryLIF
 from .integrate import IF, LI, LIF, PLIF
@@ -34,6 +35,7 @@ __all__ = [
     "NoisyLIF",
     "RefractoryLIF",
     "ResonateFire",
+    "SingleSpike",
     "Synaptic",
     "TernaryLIF",
     "param",
