@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_cases import assert_same
 from torch import Tensor, nn
 
 import spikeloom as sl
@@ -78,21 +79,11 @@ def naive_all(layer: MultiDimensionalAttention, x: Tensor) -> Tensor:
     return torch.stack(samples, 1)
 
 
-def assert_alike(layer: nn.Module, x: Tensor, want: Tensor) -> None:
-    y, g = layer(x), torch.randn_like(x)
-    torch.testing.assert_close(y, want)
-    wrt = [x, *layer.parameters()]
-    for a, b in zip(
-        torch.autograd.grad(y, wrt, g), torch.autograd.grad(want, wrt, g, retain_graph=True), strict=True
-    ):
-        torch.testing.assert_close(a, b)
-
-
 @pytest.mark.parametrize("rest", [(C,), (C, 3), (C, 3, 5)])
 def test_temporal_attention(rest: tuple[int, ...]) -> None:
     layer = TemporalAttention(T, 2).double()
     x = torch.randn(T, B, *rest, dtype=torch.float64, requires_grad=True)
-    assert_alike(layer, x, naive_temporal(layer, x))
+    assert_same(layer(x), naive_temporal(layer, x), [x, *layer.parameters()])
 
 
 def test_scores_by_hand() -> None:
@@ -129,13 +120,13 @@ def test_steps_are_kept_or_dropped_in_evaluation() -> None:
 def test_many_dimensions(dims: str, rectify: bool) -> None:
     layer = MultiDimensionalAttention(T, C, dims, t_reduction=3, c_reduction=2, rectify=rectify).double()
     x = torch.randn(T, B, C, 4, 5, dtype=torch.float64, requires_grad=True)
-    assert_alike(layer, x, naive_all(layer, x))
+    assert_same(layer(x), naive_all(layer, x), [x, *layer.parameters()])
 
 
 def test_a_wider_kernel_and_the_weights() -> None:
     layer = MultiDimensionalAttention(T, C, "S", kernel_size=7).double()
     x = torch.randn(T, B, C, 4, 5, dtype=torch.float64, requires_grad=True)
-    assert_alike(layer, x, naive_all(layer, x))
+    assert_same(layer(x), naive_all(layer, x), [x, *layer.parameters()])
     layer = MultiDimensionalAttention(16, 64, t_reduction=4, c_reduction=16)
     assert sum(p.numel() for p in layer.parameters()) == 2 * 16 * 4 + 2 * 64 * 4 + 2 * 9
 
