@@ -36,7 +36,9 @@ CHOICES = (
     "device", "strategy", "precision", "loss", "readout", "optimizer", "schedule", "select", "frames"
 )  # fmt: skip
 TEXTS = ("teacher", "learning", "data", "model")
-TABLES = ("loss_options", "teacher_features", "learning_options", "data_options", "model_options")
+TABLES = (
+    "loss_options", "teacher_features", "learning_options", "lr_factors", "data_options", "model_options"
+)  # fmt: skip
 OPTIONAL = ("clip_norm", "patience", "checkpoint_steps", "mix_epochs")
 FIELDS = {field.name for field in dataclasses.fields(Recipe)}
 
@@ -68,6 +70,7 @@ def cases() -> list[tuple[str, Any, str]]:
         found += [(name, value, "a table of names and values") for value in wrong]
     found.append(("seed", 2**63, "a whole number"))
     found.append(("teacher_features", {"a": 1}, "a table"))
+    found += [("lr_factors", {"a": value}, "a table") for value in ("1", None, True)]
     found += [("flip", value, "true or false") for value in (1, 0, "true", None)]
     found += [("trackers", value, "a list") for value in ("tensorboard", None, (1,), {"a": 1})]
     return found
@@ -217,6 +220,7 @@ FULL: dict[str, Any] = {
     "rate_lower": 0.02, "rate_upper": 0.3,
     "teacher": "runs/a b: c", "distill": 0.25, "temperature": 2.0, "teacher_features": {"neurons.0": "n.1"},
     "optimizer": "sgd", "lr": 1e-5, "weight_decay": 0.0, "momentum": 0.5, "layer_decay": 0.75,
+    "lr_factors": {"*.positions": 20.0},
     "schedule": "step", "warmup_epochs": 1.5, "lr_end": 1e-7, "step_epochs": 2, "step_factor": 0.5,
     "clip_norm": 1.0, "ema": 0.0,
     "shift": 2, "flip": True, "mixup": 0.2, "cutmix": 0.5, "mix_share": 0.5, "mix_epochs": 2,

@@ -38,7 +38,8 @@ def test_it_builds_its_network_and_optimizer(name: str) -> None:
         assert recipe.model_options["readout"] == "none"
 
 
-IMAGES = {"cifar10-jpeg-subset": (3, 32, 32), "fashion-mnist": (1, 28, 28), "n-mnist-1100": (2, 32, 32)}
+PICTURES = {"cifar10-jpeg-subset": (3, 32, 32), "fashion-mnist": (1, 28, 28), "n-mnist-1100": (2, 32, 32)}
+IMAGES: dict[str, tuple[int, ...]] = {**PICTURES, "fsdd": (64,)}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -68,6 +69,7 @@ def test_twins_are_of_one_size() -> None:
         ("cifar10-subset-spikformer", "cifar10-subset-spikformer_cml"),
         ("cifar10-subset-spikingformer", "cifar10-subset-spikingformer_cml"),
         ("n-mnist-liaf", "n-mnist-lif"),
+        ("fsdd-delay_snn", "fsdd-delay_snn_without"),
     ):
         assert size(one) == size(other)
     attention = 6 * 3 + 3 * 6 + 3 + 6  # two linear layers over six steps

@@ -71,6 +71,8 @@ class Config:
         weight_decay: decoupled for adamw and lamb; of weights alone, not of biases, norms and neurons.
         momentum: of sgd.
         layer_decay: factor of the learning rate from a layer to the one before.
+        lr_factors: factors of the learning rate by patterns of parameters' names, as {"*.positions": 20}; of
+            several that fit, the first counts.
         schedule: of the learning rate: half a "cosine", "step", "one-cycle" or "constant".
         warmup_epochs: in which it rises linearly; of one-cycle, 0 means 0.3 of all.
         lr_end: learning rate at the end of cosine and one-cycle.
@@ -124,6 +126,7 @@ class Config:
     weight_decay: float = 1e-2
     momentum: float = 0.9
     layer_decay: float = 1.0
+    lr_factors: dict[str, float] = field(default_factory=dict)
     schedule: Literal["cosine", "step", "one-cycle", "constant"] = "cosine"
     warmup_epochs: float = 0.0
     lr_end: float = 0.0
@@ -176,6 +179,11 @@ class Config:
             )
         if self.schedule in ("cosine", "one-cycle") and self.lr_end > self.lr:
             raise ValueError(f"recipe: lr_end = {self.lr_end:g} is above lr = {self.lr:g}, the highest rate")
+        for pattern, times in self.lr_factors.items():
+            if not (math.isfinite(times) and times >= 0):
+                raise ValueError(
+                    f"recipe: lr_factors has {pattern!r}: {times!r}; a finite number >= 0 is needed"
+                )
         more = [name for name in ("sparsity", "rate_penalty", "teacher") if getattr(self, name)]
         if more and self.learning != "bptt":
             raise ValueError(
@@ -234,6 +242,8 @@ def _read(value: Any, kind: Any) -> Any:
 
 def _converted(value: Any, kind: Any) -> Any:
     """Return a number that fits its field as the field's kind of number: 1 as 1.0 where that is a float."""
+    if get_origin(kind) is dict:
+        return {key: _converted(one, get_args(kind)[1]) for key, one in value.items()}
     whole = int in (kind, *get_args(kind))
     return float(value) if not whole and float in (kind, *get_args(kind)) and value is not None else value
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..measure import FiringRates
+from ..nn import follow, settle
 from .augment import augmented
 from .checkpoint import gather, gather_model, is_finite, part, restore
 from .config import Config
@@ -124,6 +125,7 @@ class Training:
         """Train from the course's batch to the epoch's end, or to a signal."""
         course, config = self.course, self.config
         started = time.perf_counter()
+        follow(self.net, course.epoch / config.epochs)
         self.net.train()
         for x, y, axis, mine, size in self.feed.batches(course.epoch, course.batch):
             with self.health.batch(course.batch):
@@ -204,6 +206,7 @@ class Training:
         if clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=clip, error_if_nonfinite=False)
         self.optimizer.step()
+        settle(self.net)
         self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.update_parameters(self.net)

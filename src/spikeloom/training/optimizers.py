@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -22,10 +24,12 @@ def make_optimizer(net: nn.Module, config: Config) -> Optimizer:
     Weights decay; biases, norms and neurons' parameters do not: a time constant that decays would end at 0.
     With `layer_decay` d, the layer that is k layers before the last learns with the rate $d^k$ (Clark et al.
     2020, ELECTRA, arXiv:2003.10555); a layer is a module with a weight, and the norm or neuron after it, in
-    the order of `net.modules()`, belongs to it.
+    the order of `net.modules()`, belongs to it. `lr_factors` scales the rate of parameters by their names.
+    What a module names in `undecayed` is no weight, whatever its axes.
 
     Raises:
-        ValueError: nothing learns, or what a library is needed for is not installed.
+        ValueError: nothing learns, a pattern of `lr_factors` fits no parameter, or what a library is
+            needed for is not installed.
     """
     groups = _groups(net, config)
     if not groups:
@@ -88,18 +92,40 @@ def _groups(net: nn.Module, config: Config) -> list[dict[str, Any]]:
     for module in net.modules():
         own = [p for p in module.parameters(recurse=False) if p not in seen]
         seen.update(own)
-        weights = {p for p in own if p.ndim > 1 and not isinstance(module, _NO_WEIGHTS)}
+        spared = {getattr(module, name, None) for name in getattr(module, "undecayed", ())}
+        weights = {p for p in own if p.ndim > 1 and not isinstance(module, _NO_WEIGHTS)} - spared
         if weights:
             layer, layers = layers, layers + 1
         found += [(p, layer, p in weights) for p in own if p.requires_grad]
+    times = _factors(net, config.lr_factors)
+    # those at a factor of their own first: the last group is the last layer's
+    found.sort(key=lambda one: times.get(one[0], 1.0) == 1.0)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for p, depth, decays in found:
-        scale = config.layer_decay ** max(layers - 1 - depth, 0)
+        scale = config.layer_decay ** max(layers - 1 - depth, 0) * times.get(p, 1.0)
         groups.setdefault((scale, decays), []).append(p)
     return [
         {"params": some, "scale": scale, "weight_decay": config.weight_decay if decays else 0.0}
         for (scale, decays), some in groups.items()
     ]
+
+
+def _factors(net: nn.Module, factors: Mapping[str, float]) -> dict[nn.Parameter, float]:
+    """Return the factor of each parameter whose name one of the patterns fits."""
+    found: dict[nn.Parameter, float] = {}
+    fitting = set()
+    for name, p in net.named_parameters():
+        for pattern in (one for one in factors if fnmatchcase(name, one)):
+            fitting.add(pattern)
+            found.setdefault(p, factors[pattern])
+    for pattern in factors:
+        if pattern not in fitting:
+            names = ", ".join(name for name, _ in list(net.named_parameters())[:6])
+            raise ValueError(
+                f"recipe: lr_factors names {pattern!r}, which fits no parameter of {type(net).__name__}; its "
+                f"parameters are {names} ..."
+            )
+    return found
 
 
 def _lamb() -> Any:

@@ -151,6 +151,11 @@ _OF_EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "liaf": ("liaf_net_dvs_gesture", {"stages": [[16, 32], [32]], "hidden": 64}),
     "lif": ("liaf_net_dvs_gesture", {"stages": [[16, 32], [32]], "hidden": 64, "neuron": "PLIF"}),
 }
+# with delays and without: 42,112 parameters each, where a position counts as one
+_OF_SOUNDS: dict[str, dict[str, Any]] = {
+    "delay_snn": {"model_options": {"hidden": [112, 112], "dropout": 0.2}, "lr_factors": {"*.positions": 20}},
+    "delay_snn_without": {"model_options": {"hidden": [161, 182], "dropout": 0.2, "delays": False}},
+}
 
 
 def _small() -> dict[str, Recipe]:
@@ -169,6 +174,8 @@ def _small() -> dict[str, Recipe]:
             T=6,
             data_options={"until": 0.06, "size": 32},
         )
+    for kind, values in _OF_SOUNDS.items():
+        found[f"fsdd-{kind}"] = replace(RECIPES["fsdd"], model="delay_snn_shd", **values)
     return found
 
 
