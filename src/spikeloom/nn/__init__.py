@@ -30,6 +30,7 @@ from .speds import SPEDS
 from .spike_driven_attention import SpikeDrivenAttention, erode
 from .temporal_attention import MultiDimensionalAttention, TemporalAttention
 from .temporal_norms import BatchNormThroughTime, TemporalEffectiveBatchNorm, TimeDependentBatchNorm
+from .time_parallel import TimeParallel, best_devices, time_on
 from .tokens import OnTokens, to_map, to_tokens
 from .unit import Unit, chain, unit
 from .voting import Voting
@@ -76,12 +77,14 @@ __all__ = [
     "ThresholdDependentBatchNorm2d",
     "ThresholdDependentBatchNorm3d",
     "TimeDependentBatchNorm",
+    "TimeParallel",
     "TokenMixer",
     "Unit",
     "Voting",
     "activity",
     "activity_penalty",
     "attend",
+    "best_devices",
     "chain",
     "dcls_kernel",
     "erode",
@@ -90,6 +93,7 @@ __all__ = [
     "merge",
     "scan",
     "settle",
+    "time_on",
     "to_map",
     "to_tokens",
     "unit",
