@@ -24,7 +24,7 @@ from spikeloom.models import (
     save_pretrained,
 )
 from spikeloom.models.fitting import model_for
-from spikeloom.models.reference import renamed
+from spikeloom.models.reference import chained, renamed
 from spikeloom.names import UnknownName
 
 SMALL: dict[str, Any] = {"width": 4, "image_size": 32, "T": 3, "num_classes": 5}
@@ -249,6 +249,36 @@ def test_two_names_that_become_one_are_refused() -> None:
 
     with pytest.raises(PretrainedError, match=r"'q\.weight' and 'k\.weight' both are 'qkv\.weight'"):
         load_reference(Twice(), {"q.weight": torch.rand(6, 3), "k.weight": torch.rand(6, 3)})
+
+
+def test_keys_of_a_layer_and_its_norm() -> None:
+    class Chained(nn.Module):
+        reference_keys = (
+            *chained(r"^q_conv", "qk", 0),
+            *chained(r"^k_conv", "qk", 1),
+            *chained(r"^fc_conv", "out"),
+        )
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.qk = sl.nn.chain(nn.Linear(3, 4), nn.BatchNorm1d(4), sl.LIF())
+            self.out = sl.nn.chain(nn.Linear(4, 2), nn.BatchNorm1d(2))  # without a neuron
+
+    net, state = Chained(), {}
+    for theirs, layer, shape in (
+        ("q", "conv", (2, 3, 1)),
+        ("k", "conv", (2, 3, 1)),
+        ("fc", "linear", (2, 4)),
+    ):
+        state |= {f"{theirs}_{layer}.weight": torch.rand(shape), f"{theirs}_{layer}.bias": torch.rand(2)}
+        state |= {f"{theirs}_bn.{name}": value + 1 for name, value in nn.BatchNorm1d(2).state_dict().items()}
+    load_reference(net, state)
+    own = net.state_dict()
+    rows = [state[f"{part}_conv.weight"][..., 0] for part in "qk"]
+    assert torch.equal(own["qk.0.0.weight"], torch.cat(rows))
+    assert torch.equal(own["qk.1.norm.bias"], torch.ones(4))
+    assert torch.equal(own["out.0.0.weight"], state["fc_linear.weight"])
+    assert torch.equal(own["out.0.1.running_var"], torch.full((2,), 2.0))
 
 
 # -- all or nothing -----------------------------------------------------------------------------------

@@ -56,15 +56,7 @@ def fold(net: nn.Module) -> nn.Module:
         ValueError: by the copy, an input with more or fewer axes than the norm was folded for: a linear layer
             acts on the last axis, but `BatchNorm1d` on the second.
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"fold takes a network, not {type(net).__name__}: sl.fold(net)")
-    training = next((f"{type(m).__name__} {name!r}" for name, m in net.named_modules() if m.training), None)
-    if training is not None:
-        raise RuntimeError(
-            f"fold: {training} is in training mode, in which norms take their statistics from the batch; "
-            "call net.eval() first"
-        )
-    net = copy.deepcopy(net)
+    net = evaluation_copy(net, "sl.fold")
     uses = Counter(module for _, module in net.named_modules(remove_duplicate=False))
     uncertain = (
         "what comes before it is certain within nn.Sequential and sl.PerStep alone, not in a forward's code"
@@ -91,6 +83,28 @@ def fold(net: nn.Module) -> nn.Module:
     for path, why in left.items():
         announce(f"fold leaves {type(net.get_submodule(path)).__name__} {path!r} as it is: {why}")
     return net
+
+
+def evaluation_copy(net: nn.Module, call: str) -> nn.Module:
+    """Return a copy, to be changed, of a network in evaluation mode.
+
+    Arguments:
+        net: the network.
+        call: what asks for it, as "sl.fold", for messages.
+
+    Raises:
+        TypeError: not a module.
+        RuntimeError: a network in training mode.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{call} takes a network, not {type(net).__name__}: {call}(net)")
+    training = next((f"{type(m).__name__} {name!r}" for name, m in net.named_modules() if m.training), None)
+    if training is not None:
+        raise RuntimeError(
+            f"{call}: {training} is in training mode, in which norms take their statistics from the batch; "
+            "call net.eval() first"
+        )
+    return copy.deepcopy(net)
 
 
 @dataclass(frozen=True)

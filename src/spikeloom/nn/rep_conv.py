@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import cast
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..announce import announce
+from .fold import evaluation_copy
 from .norm_neuron import has_hooks
 
 
@@ -59,7 +59,7 @@ class RepConv(nn.Module):
         y = functional.pad(self.first_norm(self.first(x)), (1, 1, 1, 1))
         # what is padded has no gradient; the norm has counted this batch already
         with torch.no_grad():
-            border = _affine(self.first_norm)[1].to(y.dtype)[:, None]
+            border = _scale_and_shift(self.first_norm)[1].to(y.dtype)[:, None]
             y[:, :, 0], y[:, :, -1] = border, border
             y[:, :, :, 0], y[:, :, :, -1] = border, border
         out: Tensor = self.last_norm(self.last(self.depthwise(y)))
@@ -69,8 +69,8 @@ class RepConv(nn.Module):
     def merge(self) -> nn.Conv2d:
         """Return one 3x3 convolution with the outputs that this has in evaluation, borders included."""
         out, g = self.last.out_channels, self.branches
-        scale, shift = _affine(self.first_norm, torch.float64)
-        last_scale, last_shift = _affine(self.last_norm, torch.float64)
+        scale, shift = _scale_and_shift(self.first_norm, torch.float64)
+        last_scale, last_shift = _scale_and_shift(self.last_norm, torch.float64)
         first = self.first.weight.double()[:, :, 0, 0] * scale[:, None]
         taps = self.depthwise.weight.double()[:, 0]
         last = self.last.weight.double()[:, :, 0, 0].unflatten(0, (g, -1))
@@ -145,15 +145,7 @@ def merge(net: nn.Module) -> nn.Module:
         TypeError: not a module.
         RuntimeError: a network in training mode, whose norms take their statistics from the batch.
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"merge takes a network, not {type(net).__name__}: sl.nn.merge(net)")
-    training = next((f"{type(m).__name__} {name!r}" for name, m in net.named_modules() if m.training), None)
-    if training is not None:
-        raise RuntimeError(
-            f"merge: {training} is in training mode, in which norms take their statistics from the batch; "
-            "call net.eval() first"
-        )
-    net = copy.deepcopy(net)
+    net = evaluation_copy(net, "sl.nn.merge")
     merged: dict[nn.Module, nn.Module] = {}
     for path, module in net.named_modules():
         if not isinstance(module, (RepConv, SeparableConv2d)):
@@ -184,7 +176,7 @@ def _children(net: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
                 yield module, name, child
 
 
-def _affine(norm: nn.BatchNorm2d, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: nn.BatchNorm2d, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """Return what a norm in evaluation multiplies by and what it adds, a channel."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
