@@ -4,6 +4,7 @@ from .adaptive import ALIF, AdLIF
 from .base import Neuron
 from .biological import NoisyLIF, RefractoryLIF
 from .clamped import ClampedLIF
+from .dendritic import DendSN
 from .first_spike import SingleSpike
 from .gated import CLIF, GLIF, KLIF
 from .graded import ILIF, LIAF, TernaryLIF
@@ -30,6 +31,7 @@ __all__ = [
     "AdLIF",
     "ClampedLIF",
     "CubaLIF",
+    "DendSN",
     "Izhikevich",
     "Neuron",
     "NoisyLIF",

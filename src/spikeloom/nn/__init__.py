@@ -4,6 +4,7 @@ from .attention import SpikingSelfAttention, attend
 from .connect import Connect, Residual
 from .dcls import Dcls1d, Dcls2d, Dcls3d, dcls_kernel
 from .delays import AxonalDelays, SynapticDelays
+from .dendrites import BranchGate, Dendritic, passive_matrix, passive_scan
 from .dropout import SharedDropout
 from .egru import EGRU, activity, activity_penalty
 from .encode import Encode
@@ -42,11 +43,13 @@ __all__ = [
     "SPEDS",
     "AxonalDelays",
     "BatchNormThroughTime",
+    "BranchGate",
     "ChannelMixer",
     "Connect",
     "Dcls1d",
     "Dcls2d",
     "Dcls3d",
+    "Dendritic",
     "Encode",
     "FeedForward",
     "LeakyIntegrator",
@@ -91,6 +94,8 @@ __all__ = [
     "fold",
     "follow",
     "merge",
+    "passive_matrix",
+    "passive_scan",
     "scan",
     "settle",
     "time_on",
