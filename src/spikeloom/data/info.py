@@ -51,7 +51,8 @@ class Info:
     Attributes:
         name: what `load` calls it.
         title: what it is, in a line.
-        kind: what a sample is: "images", "events", "audio", "text", "graph", "video" or "detection".
+        kind: what a sample is: "images", "events", "audio", "text", "tokens", "graph", "video" or
+            "detection".
         splits: the names of its splits, with the number of samples in each; None where options decide.
         classes: the name of each label; empty where a label is no class.
         licence: the licence of the data.

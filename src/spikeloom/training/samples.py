@@ -26,6 +26,36 @@ Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
+class ImageOptions(PictureOptions):
+    """What pictures become, or pictures of one size in memory taken as sequences of their pixels.
+
+    Attributes:
+        sequence: "raster", each pixel a step, a row after the other, `[N, H * W, C]`; "permuted", in an order
+            drawn once for all samples; "" leaves images.
+        permutation: the seed of that order.
+    """
+
+    sequence: Literal["", "raster", "permuted"] = ""
+    permutation: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sequence not in ("", "raster", "permuted"):
+            raise ValueError(
+                f"data_options: sequence = {self.sequence!r}; 'raster' or 'permuted', or '' for images"
+            )
+        if self.sequence and (self.size or self.alters):
+            raise ValueError(
+                f"data_options: sequence = {self.sequence!r} takes pictures as they are; leave size, crop, "
+                "rand_augment and erase out"
+            )
+        if self.permutation and self.sequence != "permuted":
+            raise ValueError(
+                f"data_options: permutation = {self.permutation} is of sequence='permuted'; give that, too"
+            )
+
+
+@dataclass(frozen=True)
 class SoundOptions:
     """How a sound becomes a sequence of `Recipe.T` steps.
 
@@ -86,7 +116,8 @@ class EventOptions:
 def load_samples(recipe: Recipe) -> Dataset:
     """Return the recipe's data.
 
-    * Images are taken as they are, or as `PictureOptions` says.
+    * Images are taken as they are, or as `ImageOptions` says.
+    * Tokens are sequences as they are, `[N, T, 1]`; `data_options` are the data set's own.
     * Events become frames of counts, `[N, T, 2, H, W]`, T a recording, whose numbers are taken as they are
       (up to 255). A data set that has no split is split in time: see `EventOptions`. (Training and test
       windows are then of the same recordings: their accuracy says that training works, and no more.)
@@ -105,7 +136,11 @@ def load_samples(recipe: Recipe) -> Dataset:
     if about.kind == "audio":
         return _sounds(recipe, _options(SoundOptions, recipe))
     if about.kind == "images":
-        return _pictures(recipe, _options(PictureOptions, recipe))
+        image_options = _options(ImageOptions, recipe)
+        data = _pictures(recipe, image_options)
+        return _sequences(data, image_options) if image_options.sequence else data
+    if about.kind == "tokens":
+        return _tokens(recipe)
     return load_data(recipe.data)
 
 
@@ -124,6 +159,33 @@ def _pictures(recipe: Recipe, options: PictureOptions) -> Dataset:
         for split, samples in (("train", train), ("test", load(recipe.data, "test")))
     }
     return Dataset(recipe.data, seen["train"], seen["test"], train.classes, drawn=drawn)
+
+
+def _sequences(data: Dataset, options: ImageOptions) -> Dataset:
+    """Return images as sequences of their pixels: no number is copied, unless they are permuted."""
+
+    def part(images: Images) -> Images:
+        pixels = images.pixels
+        if not isinstance(pixels, Tensor):
+            raise ValueError(
+                f"{data.name} is read as it is needed; sequence = {options.sequence!r} needs memory"
+            )
+        steps = pixels.flatten(2).mT
+        if options.sequence == "permuted":
+            generator = torch.Generator().manual_seed(options.permutation)
+            steps = steps[:, torch.randperm(steps.shape[1], generator=generator)]
+        return Images(steps, images.labels)
+
+    return replace(data, train=part(data.train), test=part(data.test), in_time=True)
+
+
+def _tokens(recipe: Recipe) -> Dataset:
+    def part(split: str) -> Images:
+        samples = load(recipe.data, split, **recipe.data_options)
+        assert isinstance(samples, InMemory)
+        return samples.images
+
+    return Dataset(recipe.data, part("train"), part("test"), info(recipe.data).classes, 1.0, in_time=True)
 
 
 def _options(cls: type[Options], recipe: Recipe) -> Options:
