@@ -144,13 +144,12 @@ class _FiredResidual(Residual):
 
 def _block(
     branch: list[nn.Conv2d], channels: int, out: int, stride: int, connect: str, make: Unit, normed: Norm
-) -> nn.Module:
+) -> Residual:
     """Return a block; of the baseline, "none", the neuron stands behind the sum."""
     after = connect == "none"
-    layers = []
-    for i, conv in enumerate(branch):
-        last = i == len(branch) - 1
-        layers.append(chain(conv, normed(conv.out_channels), None if after and last else unit(make)))
+    *inner, last = branch
+    layers = [chain(conv, normed(conv.out_channels), unit(make)) for conv in inner]
+    layers.append(chain(last, normed(out), None if after else unit(make)))
     shortcut = None
     if stride != 1 or channels != out:
         conv = nn.Conv2d(channels, out, 1, stride, bias=False)
@@ -160,12 +159,9 @@ def _block(
     return Residual(nn.Sequential(*layers), shortcut, cast(Connect, connect))
 
 
-def _start_as_shortcut(block: nn.Module, connect: str) -> None:
+def _start_as_shortcut(block: Residual, connect: str) -> None:
     """Let a block's last norm give 0 (for AND: 1, which fires), so that the block gives its shortcut."""
-    residual = next(part for part in block.modules() if isinstance(part, Residual))
-    last = [part for part in residual.branch.modules() if hasattr(part, "weight") and hasattr(part, "eps")][
-        -1
-    ]
+    *_, last = (part for part in block.branch.modules() if hasattr(part, "weight") and hasattr(part, "eps"))
     nn.init.zeros_(cast(Tensor, last.weight))
     bias = cast(Tensor | None, last.bias)
     if bias is not None:
