@@ -23,7 +23,7 @@ def _seed() -> None:
 
 
 def small(**more: Any) -> Any:
-    return DelaySNN(**{**DelaySNN.small, "num_classes": 3, **more})
+    return DelaySNN(**{**DelaySNN.small, "max_delay": 3, "num_classes": 3, **more})
 
 
 @pytest.mark.parametrize(("name", "count"), [("delay_snn_shd", 214_016), ("delay_snn_ssc", 1_230_848)])

@@ -75,7 +75,14 @@ class DelaySNN(nn.Module):
         RuntimeError: with a tail, in a Stream.
     """
 
-    small: Mapping[str, Any] = {"in_features": 6, "hidden": (8, 7), "max_delay": 3, "tail": 1, "T": 4}
+    small: Mapping[str, Any] = {
+        "in_features": 6,
+        "hidden": (8, 7),
+        "max_delay": 2,
+        "tail": 1,
+        "dropout": 0.0,
+        "T": 4,
+    }
 
     def __init__(
         self,

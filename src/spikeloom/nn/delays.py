@@ -174,15 +174,15 @@ def with_past(module: torch.nn.Module, x: Tensor, taps: int) -> Tensor:
     where = stream.current()
     past = x.new_zeros(taps - 1, *x.shape[1:])
     if where is None:
-        if len(x) < taps:
+        if not torch.compiler.is_compiling() and x.shape[0] < taps:
             raise ValueError(
                 f"{type(module).__name__} hears {taps} steps, but the sequence {tuple(x.shape)} has "
-                f"{len(x)}, so that some delays would lead past its end; give more steps, as with "
+                f"{x.shape[0]}, so that some delays would lead past its end; give more steps, as with "
                 "torch.nn.functional.pad, or build it for shorter delays; chunks go through sl.Stream"
             )
         return torch.cat([past, x])
     key = where.key(module)
     state = where.load(key, ("past",), past)
     heard = torch.cat([past if state is None else state["past"].to(x.dtype), x])
-    where.store(key, {"past": heard[len(x) :]})
+    where.store(key, {"past": heard[x.shape[0] :]})
     return heard

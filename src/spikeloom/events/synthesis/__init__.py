@@ -2,6 +2,7 @@
 
 from .odg import ODG, odg
 from .saccade import saccades
+from .texture import moving_texture
 from .video import Pixels, VideoToEvents, video_to_events
 
-__all__ = ["ODG", "Pixels", "VideoToEvents", "odg", "saccades", "video_to_events"]
+__all__ = ["ODG", "Pixels", "VideoToEvents", "moving_texture", "odg", "saccades", "video_to_events"]
