@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import spikeloom as sl
-from spikeloom.nn import LeakyIntegrator, scan
+from spikeloom.nn import FixedPointLIF, LeakyIntegrator, scan
+from spikeloom.nn.fixed_point import Rounds
 
 STEPS = [1, 2, 3, 7, 8, 63, 130]
 
@@ -208,3 +210,122 @@ def test_a_learnable_decay_a_channel(neuron: str, kind: str) -> None:
     for mine, truth in zip(got, wanted, strict=True):
         torch.testing.assert_close(mine, truth)
     assert math.isfinite(float(learnt.detach().sum()))
+
+
+# -- the reset, by fixed-point iteration ----------------------------------------------------------
+
+
+def both(neuron: sl.LIF, x: Tensor) -> Rounds:
+    """Assert that spikes and gradients are the neuron's; return what it took."""
+    layer, leaves = FixedPointLIF(neuron), [x, *neuron.parameters()]
+    s, want = layer(x), neuron(x)
+    assert torch.equal(s, want)
+    assert s.dtype == x.dtype
+    g = torch.randn_like(want)
+    tolerance: dict[str, float] = {"rtol": 2e-3, "atol": 2e-3} if x.dtype != torch.float64 else {}
+    for mine, truth in zip(
+        torch.autograd.grad(s, leaves, g), torch.autograd.grad(want, leaves, g), strict=True
+    ):
+        torch.testing.assert_close(mine, truth, **tolerance)
+    return layer.rounds(x)
+
+
+def test_the_reset_by_hand() -> None:
+    # without resets 1, 1.5, 1.75, 0.875: three spikes guessed. With them: 1, 1, 1, 0
+    x = torch.tensor([1.0, 1.0, 1.0, 0.0]).reshape(4, 1, 1)
+    neuron = sl.LIF(tau=2.0, decay_input=False)
+    assert FixedPointLIF(neuron)(x).flatten().tolist() == [1, 1, 1, 0]
+    # 0.75, 1.125 -> 0, 0.75: the third spike of the guess 1.3125 goes
+    assert FixedPointLIF(neuron)(0.75 * x).flatten().tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("options", [{}, {"decay_input": False}, {"detach_reset": True}, {"v_reset": -0.25}])
+@pytest.mark.parametrize("tau", [1.0, 2.0, 20.0])
+def test_the_reset_is_exact(tau: float, options: dict[str, Any]) -> None:
+    neuron = sl.LIF(tau=tau, learnable=("tau", "v_threshold"), **options)
+    scale = 1.0 if options.get("decay_input") is False else max(1.0, tau / 3)
+    for T, n in ((1, 5), (2, 5), (63, 40), (500, 12)):
+        x = (scale * (0.4 + torch.randn(n, 2, T))).permute(2, 1, 0).requires_grad_()
+        took = both(neuron, x)
+        assert took.scans <= T + 1
+        assert took.redone == 0
+        assert took.checked < 1e-2
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_reset_with_parameters_of_any_shape(kind: str) -> None:
+    shape = SHAPES[kind]
+    tau, threshold = 1.5 + 3 * torch.rand(shape), 0.5 + torch.rand(shape)
+    learnt = ("tau", "v_threshold", "v_reset")
+    neuron = sl.LIF(tau=tau, v_threshold=threshold, v_reset=-torch.rand(shape), learnable=learnt)
+    both(neuron, (1 + 2 * torch.randn(30, 2, 3, 5)).requires_grad_())
+    both(neuron.double(), (1 + 2 * torch.randn(30, 2, 3, 5, dtype=torch.float64)).requires_grad_())
+    both(sl.LIF(tau=torch.tensor([2.5])), (1 + 2 * torch.randn(30, 50)).requires_grad_())
+    assert FixedPointLIF(neuron)(torch.randn(30, 0, 3, 5, dtype=torch.float64)).shape == (30, 0, 3, 5)
+    tokens = sl.LIF(tau=1.5 + torch.rand(5), channel_axis=-1)
+    both(tokens, (1 + 2 * torch.randn(30, 2, 3, 5)).requires_grad_())
+
+
+def test_ties_with_the_threshold_are_the_neurons() -> None:
+    """Sums that meet the threshold exactly, or nearly: what is too near is run again, one step at a time."""
+    x = torch.randint(0, 8, (200, 4, 64)) / 8
+    neuron = sl.LIF(tau=2.0, decay_input=False)
+    took = both(neuron, x.requires_grad_())
+    assert took.checked > 0.01
+    third = torch.full((300, 1, 8), 1 / 3, requires_grad=True)
+    assert both(sl.LIF(tau=3.0, v_threshold=torch.linspace(0.3333, 0.33334, 8)), third).scans <= 301
+    half = torch.randn(40, 2, 8).bfloat16()
+    assert torch.equal(FixedPointLIF(neuron)(half), neuron(half))
+    # what is not finite, too
+    bad = torch.randn(20, 1, 4)
+    bad[3, 0, 1], bad[5, 0, 2] = math.inf, math.nan
+    assert torch.equal(FixedPointLIF(neuron)(bad), neuron(bad))
+
+
+def test_a_worst_case_ends() -> None:
+    # every spike rests on the one before: one step is settled a round
+    x = torch.full((64, 1, 1), 0.6)
+    neuron = sl.LIF(tau=1e6, decay_input=False)
+    assert both(neuron, x.requires_grad_()).scans <= 65
+
+
+def test_the_reset_in_streams_and_compiled() -> None:
+    neuron = sl.LIF(tau=3.0)
+    net, x = nn.Sequential(FixedPointLIF(neuron)).eval(), 2 * torch.randn(20, 2, 6)
+    stream = sl.Stream(net)
+    assert torch.equal(torch.cat([stream(part) for part in x.split([3, 1, 16])]), net(x))
+    assert list(stream.state) == ["0#0.v"]
+    assert torch.equal(torch.compile(net, fullgraph=True, backend="aot_eager")(x), neuron(x))
+    with sl.backend("eager"):
+        assert torch.equal(net(x), neuron(x))
+
+
+def test_what_the_iteration_refuses() -> None:
+    with pytest.raises(TypeError, match=r"takes an sl.LIF, not IF"):
+        FixedPointLIF(sl.IF())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'soft'"):
+        FixedPointLIF(sl.LIF(reset="soft"))
+    with pytest.raises(ValueError, match="does not fire 0 or 1"):
+        FixedPointLIF(sl.LIF(surrogate=sl.surrogate.Smooth(sl.surrogate.Sigmoid())))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu() -> None:
+    x = torch.randn(700, 2, 40, device="cuda", requires_grad=True)
+    took = both(sl.LIF(tau=5.0, decay_input=False).cuda(), x)
+    assert took.scans <= 700
+    a = torch.rand(1, 1, 40, device="cuda")
+    torch.testing.assert_close(scan(a, x), naive(a, x), rtol=1e-4, atol=1e-4)
+    layer = LeakyIntegrator(torch.rand(40), learnable=False).cuda()
+    fused = LeakyIntegrator(layer.decay, method="fused")
+    torch.testing.assert_close(layer(x), fused(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import parallel
+
+    parallel.main(["--steps", "16", "--neurons", "8", "--rounds", "1", "--markdown"])
+    printed = capsys.readouterr().out
+    assert printed.count("| 16 x 8 |") == 3

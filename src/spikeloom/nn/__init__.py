@@ -9,6 +9,7 @@ from .dropout import SharedDropout
 from .egru import EGRU, activity, activity_penalty
 from .encode import Encode
 from .feed_forward import FeedForward
+from .fixed_point import FixedPointLIF
 from .fold import fold
 from .hooks import follow, settle
 from .mixers import ChannelMixer, SpikingPatchEncoding, TokenMixer
@@ -52,6 +53,7 @@ __all__ = [
     "Dendritic",
     "Encode",
     "FeedForward",
+    "FixedPointLIF",
     "LeakyIntegrator",
     "MaskedPSN",
     "MultiDimensionalAttention",
