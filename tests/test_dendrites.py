@@ -119,7 +119,7 @@ def test_by_hand() -> None:
     assert {k: v.item() for k, v in state.items()} == {"d1": 1.5, "t1": 0.5, "v": 0.25}
 
 
-@pytest.mark.parametrize("wiring", ["each its own", "sigmoid", "active", "tree of 2 to 1", "both ways"])
+@pytest.mark.parametrize("wiring", ["each its own", "active", "both ways"])
 def test_gradients_are_true(wiring: str) -> None:
     given = dict(WIRINGS[wiring])
     neuron = sl.DendSN(**given, soma=Sums, gated=True).double()
@@ -132,7 +132,7 @@ def test_gradients_are_true(wiring: str) -> None:
     learnt(*xs).sum().backward()
     for name, value in learnt.named_parameters():
         for sign in (1, -1):
-            if float(value) + sign * 1e-6 < 1 and name.startswith("branch_tau"):
+            if value.item() + sign * 1e-6 < 1 and name.startswith("branch_tau"):
                 continue
             with torch.no_grad():
                 before = learnt(*xs).sum()
@@ -144,7 +144,7 @@ def test_gradients_are_true(wiring: str) -> None:
     assert names or learnt.branches == 3
 
 
-@pytest.mark.parametrize("soma", [sl.IF, sl.ALIF, sl.CLIF, Sums])
+@pytest.mark.parametrize("soma", [sl.IF, sl.CLIF, Sums])
 def test_any_soma_with_one_kernel(soma: type[sl.Neuron]) -> None:
     neuron = sl.DendSN(branches=3, soma=soma, activation="tanh", gated=True)
     xs = [torch.randn(5, 2, 3, requires_grad=True) for _ in range(6)]

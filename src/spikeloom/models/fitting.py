@@ -13,8 +13,8 @@ from .registry import create_model, find_model
 def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, /, **overrides: Any) -> nn.Module:
     """Build the network of that name for samples of a shape: what its class asks of them is filled in.
 
-    These are the arguments `in_features`, `in_channels`, `image_size`, `num_classes` and `T`, as far as it
-    has them; `overrides` are in place of these, too.
+    These are the arguments `in_features`, `in_channels`, `image_size`, `input_shape`, `num_classes` and `T`,
+    as far as it has them; `overrides` are in place of these, too.
 
     Arguments:
         name: one of `list_models()`.
@@ -29,6 +29,7 @@ def model_for(name: str, shape: tuple[int, ...], num_classes: int, T: int, /, **
     """
     arguments = find_model(name).arguments
     filled: dict[str, Any] = {"in_features": math.prod(shape), "num_classes": num_classes, "T": T}
+    filled["input_shape"] = shape
     if "image_size" in arguments and "image_size" not in overrides:
         if len(shape) != 3 or shape[1] != shape[2]:
             raise ValueError(
