@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .per_step import PerStep
@@ -40,4 +41,4 @@ class PerToken(PerStep):
                 f"PerToken folded {tuple(x.shape)} to {x[..., 0].numel()} tokens, but its modules returned "
                 f"{got}; they must return [N, D]"
             )
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+        return torch.unflatten(y, 0, x.shape[:-1])

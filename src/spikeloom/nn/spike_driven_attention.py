@@ -93,7 +93,7 @@ class SpikeDrivenAttention(nn.Module):
             operands: Q, K, V, or Q, V, each `[T, B, N, C]`.
             size: height and width of the map that the tokens are, where it is eroded.
         """
-        if len(operands) != self.operands or len({x.shape for x in operands}) > 1:
+        if len(operands) != self.operands or any(x.shape != operands[0].shape for x in operands):
             shapes = ", ".join(str(tuple(x.shape)) for x in operands)
             names = "Q, K and V" if self.operands == 3 else "Q and V"
             raise ValueError(f"{self.kind} takes {names} of one shape [T, B, N, C], but was given {shapes}")
