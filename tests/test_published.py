@@ -38,7 +38,12 @@ def test_it_builds_its_network_and_optimizer(name: str) -> None:
         assert recipe.model_options["readout"] == "none"
 
 
-PICTURES = {"cifar10-jpeg-subset": (3, 32, 32), "fashion-mnist": (1, 28, 28), "n-mnist-1100": (2, 32, 32)}
+PICTURES = {
+    "cifar10-jpeg-subset": (3, 32, 32),
+    "fashion-mnist": (1, 28, 28),
+    "mnist": (1, 28, 28),
+    "n-mnist-1100": (2, 32, 32),
+}
 IMAGES: dict[str, tuple[int, ...]] = {**PICTURES, "fsdd": (64,)}
 
 

@@ -2,6 +2,7 @@
 
 from .conventions import CONVENTIONS, Convention, Energy
 from .dense import dense_operations
+from .first_spikes import Decisions, Early, first_decision, first_spikes, safe_decision
 from .profile import profile
 from .profiler import Profiler
 from .rates import FiringRates
@@ -10,11 +11,16 @@ from .report import Profile, Row
 __all__ = [
     "CONVENTIONS",
     "Convention",
+    "Decisions",
+    "Early",
     "Energy",
     "FiringRates",
     "Profile",
     "Profiler",
     "Row",
     "dense_operations",
+    "first_decision",
+    "first_spikes",
     "profile",
+    "safe_decision",
 ]

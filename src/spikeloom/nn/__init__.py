@@ -9,6 +9,7 @@ from .dropout import SharedDropout
 from .egru import EGRU, activity, activity_penalty
 from .encode import Encode
 from .feed_forward import FeedForward
+from .first_spike import EarlyScores, Standardised, balanced, plain_weights, standardised
 from .fixed_point import FixedPointLIF
 from .fold import fold
 from .hooks import follow, settle
@@ -51,6 +52,7 @@ __all__ = [
     "Dcls2d",
     "Dcls3d",
     "Dendritic",
+    "EarlyScores",
     "Encode",
     "FeedForward",
     "FixedPointLIF",
@@ -75,6 +77,7 @@ __all__ = [
     "SpikingPatchSplitting",
     "SpikingSelfAttention",
     "SpikingTokenizer",
+    "Standardised",
     "SynapticDelays",
     "TemporalAttention",
     "TemporalEffectiveBatchNorm",
@@ -89,6 +92,7 @@ __all__ = [
     "activity",
     "activity_penalty",
     "attend",
+    "balanced",
     "best_devices",
     "chain",
     "dcls_kernel",
@@ -98,8 +102,10 @@ __all__ = [
     "merge",
     "passive_matrix",
     "passive_scan",
+    "plain_weights",
     "scan",
     "settle",
+    "standardised",
     "time_on",
     "to_map",
     "to_tokens",

@@ -158,6 +158,10 @@ _OF_SOUNDS: dict[str, dict[str, Any]] = {
 }
 
 
+# neurons that fire once; model_options.pool=max is the ablation
+_FIRST_SPIKES: dict[str, Any] = {"channels": [16, 32], "hidden": [128]}
+
+
 def _small() -> dict[str, Recipe]:
     """Return the recipes of published kinds, made small, by the name of the data and the kind."""
     found = {}
@@ -176,6 +180,10 @@ def _small() -> dict[str, Recipe]:
         )
     for kind, values in _OF_SOUNDS.items():
         found[f"fsdd-{kind}"] = replace(RECIPES["fsdd"], model="delay_snn_shd", **values)
+    for data in ("mnist", "fashion-mnist"):
+        found[f"ttfs-{data}"] = replace(
+            RECIPES[data], model="ttfs_net", model_options=_FIRST_SPIKES, T=6, epochs=12
+        )
     return found
 
 
