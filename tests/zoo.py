@@ -115,6 +115,9 @@ NEURONS: dict[str, Entry] = {
     "ResonateFire": Entry(sl.ResonateFire, FIRING),
     "RefractoryLIF": Entry(sl.RefractoryLIF, DECAY, fixed=("period",)),
     "NoisyLIF": Entry(sl.NoisyLIF, DECAY),
+    "DendSN": Entry(
+        sl.DendSN, {"coupling": ("activation", "difference"), "reset": ("hard", "soft")}, mean=1.0
+    ),
     "SingleSpike": Entry(sl.SingleSpike, DETACH, mean=0.1, scale=0.3),
 }
 
