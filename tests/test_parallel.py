@@ -209,6 +209,21 @@ def test_in_a_network(name: str, make: Any) -> None:
             net(x.expand(3, *x.shape))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("PSN", {"T": 2}), ("MaskedPSN", {"T": 2}), ("SlidingPSN", {})]
+)
+def test_by_name(name: str, options: dict[str, Any]) -> None:
+    """By its name, with the surrogate and what else of the network's it has."""
+    net = small_network("spiking_vgg11", T=2, neuron=name, neuron_options=options)
+    found = [m for m in net.modules() if type(m).__name__ == name]
+    assert found
+    assert isinstance(found[0].neuron.surrogate, sl.surrogate.ATan)
+    assert net(torch.randn(2, *net.input_shape)).isfinite().all()
+    if options:
+        with pytest.raises(ValueError, match=r"must know how many .* neuron_options=.\"T\": 4"):
+            small_network("spiking_vgg11", neuron=name)
+
+
 def test_their_spikes_are_counted() -> None:
     net = nn.Sequential(sl.PerStep(nn.Linear(4, 6)), SlidingPSN(), sl.PerStep(nn.Linear(6, 2)))
     x = 3 * torch.randn(T, 2, 4)

@@ -14,8 +14,11 @@ from .. import neurons
 from .. import surrogate as surrogates
 from ..names import unknown
 from ..nn import (
+    PSN,
     BatchNormThroughTime,
+    MaskedPSN,
     Recurrent,
+    SlidingPSN,
     TemporalEffectiveBatchNorm,
     ThresholdDependentBatchNorm1d,
     ThresholdDependentBatchNorm2d,
@@ -26,6 +29,7 @@ from ..nn.unit import takes
 
 Norm = Callable[..., nn.Module]
 Readout = Literal["mean", "none"]
+_LAYERS: dict[str, Unit] = {"PSN": PSN, "MaskedPSN": MaskedPSN, "SlidingPSN": SlidingPSN}
 
 
 class RectifiedRecurrent(nn.Module):
@@ -56,15 +60,16 @@ def units(neuron: str | Unit, options: Mapping[str, Any] | None = None, **publis
     """Return what makes a network's neurons, to be called by `sl.nn.unit`.
 
     Arguments:
-        neuron: a neuron's name in `sl`, as "LIF", or "ReLU"; or a class of one's own, or a function.
-        options: its arguments. A surrogate may be named: `{"surrogate": "Sigmoid"}`, or with its numbers,
-            `{"surrogate": {"Sigmoid": {"alpha": 4.0}}}`.
+        neuron: a neuron's name in `sl`, as "LIF", or "ReLU"; "PSN", "MaskedPSN" or "SlidingPSN" of `sl.nn`;
+            or a class of one's own, or a function.
+        options: its arguments; of "PSN" and "MaskedPSN", T must be one. A surrogate may be named:
+            `{"surrogate": "Sigmoid"}`, or with its numbers, `{"surrogate": {"Sigmoid": {"alpha": 4.0}}}`.
         published: the arguments of the published network, where `options` has no others; what the neuron does
             not have, it goes without.
 
     Raises:
         UnknownName: no such neuron or surrogate.
-        ValueError: options for a ReLU, which has none.
+        ValueError: options for a ReLU, which has none; no T for a neuron with weights of each step.
     """
     make: Unit
     if neuron == "ReLU":
@@ -73,9 +78,14 @@ def units(neuron: str | Unit, options: Mapping[str, Any] | None = None, **publis
             raise ValueError(f"ReLU takes no neuron_options, but was given {dict(options)}; leave them out")
     elif isinstance(neuron, str):
         names = set(neurons.__all__) - {"Neuron", "param"}
-        if neuron not in names:
-            raise unknown("neuron", neuron, {*names, "ReLU"})
-        make = getattr(neurons, neuron)
+        if neuron not in {*names, *_LAYERS}:
+            raise unknown("neuron", neuron, {*names, *_LAYERS, "ReLU"})
+        make = _LAYERS[neuron] if neuron in _LAYERS else getattr(neurons, neuron)
+        if takes(make, "T") and "T" not in (options or {}):
+            raise ValueError(
+                f"{neuron} has weights of each step and must know how many there are, the network's T: "
+                f'neuron="{neuron}", neuron_options={{"T": 4}}'
+            )
     else:
         make = neuron
     own = {name: value for name, value in published.items() if takes(make, name)}

@@ -80,7 +80,7 @@ class PSN(_OfSteps):
         surrogate: the spike's stand-in derivative, `ATan(2.0)` if None.
 
     Input and output `[T, B, ...]`, in x's dtype. Each step sees those after it: a Stream refuses it. In a
-    network, tell it T: `sl.create_model("spiking_vgg11", T=4, neuron=functools.partial(sl.nn.PSN, T=4))`.
+    network, tell it T: `sl.create_model("spiking_vgg11", T=4, neuron="PSN", neuron_options={"T": 4})`.
 
     Raises:
         ValueError: T below 1; when called, another number of steps.
