@@ -208,6 +208,8 @@ def test_compiled() -> None:
     net, x = layer(), torch.randn(4, 2, 5, dtype=F64)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), net(x))
+    last = torch.compile(lambda x: net.run(x)[1], fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(last(x), net.run(x)[1])
     found = [torch.autograd.grad(f(x).sum(), parts(net)) for f in (compiled, net)]
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)

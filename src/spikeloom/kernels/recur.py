@@ -68,7 +68,7 @@ def recur(
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in every)
     if torch.compiler.is_compiling():
         made = torch.ops.spikeloom.recur(*kind, *parts, final, keep)
-        return made[0], made[1 + keep :]
+        return made[0], made[1 + keep * parts.heard :]
     if not keep:
         out, _, last = forward(kind, parts, final, keep)
         return out, last

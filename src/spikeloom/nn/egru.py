@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional as F
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .. import kernels, stream
 from ..neurons import Neuron, param
@@ -169,7 +170,9 @@ class EGRU(nn.Module):
         self.weight_hh = nn.Parameter(torch.empty(hidden_size, 3 * hidden_size))
         self.bias_ih = nn.Parameter(torch.zeros(3 * hidden_size))
         self.bias_hh = nn.Parameter(torch.zeros(3 * hidden_size))
-        threshold = Beta(3 * threshold_mean / (1 - threshold_mean), 3.0).sample((hidden_size,))
+        threshold = torch.full((hidden_size,), threshold_mean)
+        if not threshold.is_meta:  # whose values nothing could look at
+            threshold = Beta(3 * threshold_mean / (1 - threshold_mean), 3.0).sample((hidden_size,))
         gate = ZonedEventGate if zoneout else EventGate
         self.neuron = gate(threshold, EventTriangle(gamma, epsilon))
         # modules, so that a Stream says of training what it says of all dropout
@@ -206,6 +209,9 @@ class EGRU(nn.Module):
         """Return what runs the loop over time for x `[T, B, ..., I]`, and why."""
         if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
             return kernels.Choice("eager", "torch.func transforms it", "loop over the networks instead")
+        if not torch.compiler.is_compiling() and is_in_torch_dispatch_mode():
+            # as a profile does, which would not see the products within
+            return kernels.Choice("eager", "a mode of PyTorch's looks at each of its operations")
         found = kernels.decide(x.device, x.dtype)
         if found.backend == "eager":
             return found
