@@ -94,7 +94,7 @@ def test_standardised_weights_by_a_loop(layer: Any) -> None:
     for j, row in enumerate(held.original.detach().flatten(1).tolist()):
         mean = sum(row) / len(row)
         deviation = math.sqrt(sum((w - mean) ** 2 for w in row) / len(row) + 1e-8)
-        factor = float(held[0].gain[j]) * math.sqrt(24 / len(row)) / deviation
+        factor = held[0].gain[j].item() * math.sqrt(24 / len(row)) / deviation
         expected = [factor * (w - mean) for w in row]
         assert layer.weight[j].flatten().tolist() == pytest.approx(expected, rel=1e-9)
     x = torch.rand(held.original.shape, dtype=torch.float64, requires_grad=True)
@@ -131,7 +131,7 @@ def test_scores_by_a_loop(weighting: Any, expected: list[float]) -> None:
         for b in range(2):
             for k in range(3):
                 by_hand = 3 * sum(w * float(s[u, b, k]) for u, w in enumerate(expected[:t]))
-                assert float(found[b, k]) == pytest.approx(by_hand, rel=1e-5)
+                assert found[b, k].item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_learnt_weights_always_fall() -> None:

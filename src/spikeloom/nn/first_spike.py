@@ -173,18 +173,23 @@ class EarlyScores(nn.Module):
         param(base, above=1.0).check("EarlyScores", "base")
         param(scale, above=0.0).check("EarlyScores", "scale")
         self.T, self.weighting, self.base, self.scale = T, weighting, float(base), float(scale)
-        # softplus(alpha) = 1 / T
-        start = torch.full((T,), math.log(math.expm1(1 / T)))
-        self.alpha = nn.Parameter(start) if weighting == "learnable" else None
+        self.alpha: nn.Parameter | None = None
+        self.fixed: Tensor | None
+        steps, fixed = torch.arange(T, dtype=torch.get_default_dtype()), None
+        if weighting == "learnable":
+            self.alpha = nn.Parameter(torch.full((T,), math.log(math.expm1(1 / T))))  # softplus is 1 / T
+        elif weighting == "exponential":
+            fixed = self.base**-steps
+        else:
+            fixed = torch.ones_like(steps) if weighting == "uniform" else (T - steps) / T
+        self.register_buffer("fixed", fixed, persistent=False)
 
     def weights(self) -> Tensor:
         """Return w, `[T]`."""
-        steps = torch.arange(self.T, dtype=torch.get_default_dtype())
         if self.alpha is not None:
             return functional.softplus(self.alpha).flip(0).cumsum(0).flip(0)
-        if self.weighting == "exponential":
-            return self.base**-steps
-        return torch.ones(self.T) if self.weighting == "uniform" else (self.T - steps) / self.T
+        assert self.fixed is not None
+        return self.fixed
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the scores."""
@@ -194,7 +199,7 @@ class EarlyScores(nn.Module):
                 f"EarlyScores has weights of {self.T} steps, but was given shape {tuple(spikes.shape)}; "
                 f"[t, B, K] with 1 to {self.T} steps is needed"
             )
-        weights = self.weights()[: len(spikes)].to(spikes.device, spikes.dtype)
+        weights = self.weights()[: len(spikes)].to(spikes.dtype)
         return self.scale * torch.tensordot(weights, spikes, 1)
 
     def extra_repr(self) -> str:
