@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 import spikeloom as sl
+from spikeloom.data import Dataset, Images
 from spikeloom.events import EventsError
 from spikeloom.events.synthesis import moving_texture, video_to_events
 from spikeloom.models.hd_snn import HDSNN
+from spikeloom.training import build, find_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -210,3 +213,14 @@ def test_the_direction_of_events_is_learned() -> None:
         optimizer.step()
     right = (net(x[:, 32:]).argmax(1) == y[32:]).float().mean()
     assert right >= 0.8  # chance is 0.25
+
+
+def test_it_is_trained_by_its_recipe() -> None:
+    recipe = dataclasses.replace(find_recipe("dvs128-gesture-clips-hd_snn"), T=4)
+    recipe = recipe.with_options("model_options", {"delays": 2, "kernel": 3})
+    frames = (torch.rand(8, 4, 2, 5, 5) < 0.3).to(torch.uint8)
+    some = Images(frames, torch.arange(8) % 10)
+    data = Dataset("clips", some, some, tuple("0123456789"), 1.0, in_time=True)
+    net = build(recipe, data)
+    assert isinstance(net, HDSNN)
+    assert net.weight.shape == (10, 2, 2, 3, 3)

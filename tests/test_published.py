@@ -44,7 +44,7 @@ PICTURES = {
     "mnist": (1, 28, 28),
     "n-mnist-1100": (2, 32, 32),
 }
-IMAGES: dict[str, tuple[int, ...]] = {**PICTURES, "fsdd": (64,)}
+IMAGES: dict[str, tuple[int, ...]] = {**PICTURES, "fsdd": (64,), "dvs128-gesture-clips": (2, 32, 32)}
 
 
 @pytest.mark.parametrize("name", SMALL)

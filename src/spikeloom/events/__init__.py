@@ -8,11 +8,12 @@ from .files.recording import Recording
 from .reconstruction import LeakyIntegration, edge_integral, leaky_integration, surface_image, to_gray
 from .representations import *  # noqa: F403 - all that representations.__all__ names
 from .spike_camera import psnr, ssim
-from .synthesis import ODG, Pixels, VideoToEvents, odg, saccades, video_to_events
+from .synthesis import ODG, Pixels, VideoToEvents, moving_texture, odg, saccades, video_to_events
 from .transforms import *  # noqa: F403 - all that transforms.__all__ names
 from .view import movie, page, part, picture, summary
 
 __all__ = [
+    "moving_texture",
     *representations.__all__,
     *transforms.__all__,
     "ODG",

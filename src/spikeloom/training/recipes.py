@@ -160,6 +160,7 @@ _OF_SOUNDS: dict[str, dict[str, Any]] = {
 
 # neurons that fire once; model_options.pool=max is the ablation
 _FIRST_SPIKES: dict[str, Any] = {"channels": [16, 32], "hidden": [128]}
+_MOTIONS: dict[str, Any] = {"model": "hd_snn", "model_options": {"kernel": 9, "delays": 11}, "T": 25}
 
 
 def _small() -> dict[str, Recipe]:
@@ -178,6 +179,7 @@ def _small() -> dict[str, Recipe]:
             T=6,
             data_options={"until": 0.06, "size": 32},
         )
+    found["dvs128-gesture-clips-hd_snn"] = replace(RECIPES["dvs128-gesture-clips"], **_MOTIONS)
     for kind, values in _OF_SOUNDS.items():
         found[f"fsdd-{kind}"] = replace(RECIPES["fsdd"], model="delay_snn_shd", **values)
     for data in ("mnist", "fashion-mnist"):

@@ -245,7 +245,10 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
     torch.manual_seed(recipe.seed)
     net = model_for(recipe.model, data.shape, len(data.classes), recipe.T, **recipe.model_options)
     # convolutions run faster with channels last
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for value in [*net.parameters(), *net.buffers()]:
+        if value.ndim == 4:  # those of 5 axes, of time or depth, have no such format
+            value.data = value.data.contiguous(memory_format=torch.channels_last)
+    return net
 
 
 def _teacher(config: Config) -> nn.Module | None:
