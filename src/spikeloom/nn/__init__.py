@@ -29,6 +29,8 @@ from .recurrent import Recurrent
 from .rep_conv import RepConv, SeparableConv2d, merge
 from .s4d import S4D
 from .scan import LeakyIntegrator, scan
+from .sdn import FoldedSDN, SDNSpiking, SurrogateDynamicNetwork, load_sdn
+from .sdn_training import SDNError, save_sdn, sdn_error, train_sdn
 from .speds import SPEDS
 from .spike_driven_attention import SpikeDrivenAttention, erode
 from .temporal_attention import MultiDimensionalAttention, TemporalAttention
@@ -56,6 +58,7 @@ __all__ = [
     "Encode",
     "FeedForward",
     "FixedPointLIF",
+    "FoldedSDN",
     "LeakyIntegrator",
     "MaskedPSN",
     "MultiDimensionalAttention",
@@ -69,6 +72,8 @@ __all__ = [
     "RelativePositionEmbedding",
     "RepConv",
     "Residual",
+    "SDNError",
+    "SDNSpiking",
     "SeparableConv2d",
     "SharedDropout",
     "SlidingPSN",
@@ -78,6 +83,7 @@ __all__ = [
     "SpikingSelfAttention",
     "SpikingTokenizer",
     "Standardised",
+    "SurrogateDynamicNetwork",
     "SynapticDelays",
     "TemporalAttention",
     "TemporalEffectiveBatchNorm",
@@ -99,15 +105,19 @@ __all__ = [
     "erode",
     "fold",
     "follow",
+    "load_sdn",
     "merge",
     "passive_matrix",
     "passive_scan",
     "plain_weights",
+    "save_sdn",
     "scan",
+    "sdn_error",
     "settle",
     "standardised",
     "time_on",
     "to_map",
     "to_tokens",
+    "train_sdn",
     "unit",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,9 @@ class S4D(nn.Module):
     At the start $a_n = \ln\frac12$, $\omega_n = \pi n$, C is complex normal of variance 1, D is normal, and
     $\ln\Delta$ is uniform between the logarithms of `step_min` and `step_max`.
 
+    No weight decay is meant for its parameters (`undecayed`); the paper gives them a learning rate of 1e-3
+    at most.
+
     Arguments:
         channels: H, the number of independent channels.
         state: N, real numbers of state a channel; even.
@@ -45,6 +50,7 @@ class S4D(nn.Module):
     """
 
     sees_time = True
+    undecayed = ("ln_step", "a", "omega", "C", "D")
 
     def __init__(
         self, channels: int, state: int = 64, *, step_min: float = 1e-3, step_max: float = 1e-1
@@ -93,7 +99,7 @@ class S4D(nn.Module):
             ValueError: a state that lacks a mode.
         """
         self._check(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with _unlowered(x):
             u = x.to(kernels.compute_dtype(x.dtype))
             A, B = self._sampled(u.dtype)
             C, D = self._readout(u.dtype), self.D.to(u.dtype)
@@ -109,8 +115,11 @@ class S4D(nn.Module):
         """Return K, `[length, H]`: what an impulse at step 0 gives at each step, D aside."""
         # l = q P + r: a power is a product of two of about sqrt(length) each, so that the sum over modes is a
         # product of matrices, and the modes' powers at all steps need not be kept
-        P = max(1, math.isqrt(length))
-        Q = -(-length // P)
+        if torch.compiler.is_compiling():  # a length may be a symbol there, and one block another graph
+            P, Q = 64, length // 64 + 2
+        else:
+            P = max(1, math.isqrt(length))
+            Q = -(-length // P)
         exponent, weight = self._exponent(), self._weight()
         coarse = _powers(exponent * P, Q) * weight.unsqueeze(1)
         fine = _powers(exponent, P)
@@ -121,9 +130,9 @@ class S4D(nn.Module):
 
     def _convolved(self, x: Tensor) -> Tensor:
         self._check(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with _unlowered(x):
             u = x.to(kernels.compute_dtype(x.dtype))
-            length = len(u)
+            length = u.shape[0]
             K = self.kernel(length, u.dtype)
             K = K.reshape(length, *[1] * (u.ndim - 2), self.channels)
             size = 2 * length  # so that the end does not come round to the beginning
@@ -168,7 +177,7 @@ class S4D(nn.Module):
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"S4D takes floating-point numbers [T, B, ..., {self.channels}], not {got}")
-        if x.ndim < 3 or x.shape[-1] != self.channels or not len(x):
+        if x.ndim < 3 or x.shape[-1] != self.channels or x.shape[0] == 0:
             raise ValueError(
                 f"S4D takes [T, B, ..., {self.channels}], time first, channels last, of at least one step, "
                 f"but was given shape {tuple(x.shape)}"
@@ -177,6 +186,11 @@ class S4D(nn.Module):
     def extra_repr(self) -> str:
         """Show the sizes."""
         return f"{self.channels}, state={self.state}"
+
+
+def _unlowered(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context without autocast, which has no lower precision for an FFT or complex numbers."""
+    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 def _powers(exponent: Tensor, count: int) -> Tensor:
