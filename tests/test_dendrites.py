@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import spikeloom as sl
 from spikeloom.nn import BranchGate, Dendritic, passive_matrix, passive_scan
@@ -35,7 +37,10 @@ def naive(neuron: Any, xs: list[Tensor], gates: list[Tensor] | None = None) -> T
     """Return the spikes of an LIF soma, hard reset to 0: one neuron, one compartment, one step at a time."""
     n, m = neuron.branches, neuron.trunks
     tau, rest, phi, theta, back = (
-        [float(getattr(neuron, k, getattr(neuron, f"{k}{i + 1}", 1.0))) for i in range(n)]
+        [
+            float(torch.as_tensor(getattr(neuron, k, getattr(neuron, f"{k}{i + 1}", 1.0))).detach())
+            for i in range(n)
+        ]
         for k in ("branch_tau", "branch_rest", "phi", "theta", "theta_back")
     )
     out = torch.zeros_like(xs[0])
@@ -225,6 +230,32 @@ def test_a_picture_is_split_once_and_channels_last_stays() -> None:
     assert torch.equal(layer(x), layer(x.contiguous()))
 
 
+class Counted(TorchDispatchMode):
+    """Counts the numbers that clones and stacks write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = str(func).split(".")[1]
+        if name in ("clone", "stack", "cat", "select_backward"):
+            self.written[name] += out.numel()
+        return out
+
+
+@pytest.mark.parametrize("order", ["outer", "inner"])
+def test_the_split_copies_x_once_each_way(order: Any) -> None:
+    layer, x = Dendritic(4, order=order), torch.randn(3, 2, 20, requires_grad=True)
+    with Counted() as forward:
+        out = layer(x)
+    with Counted() as backward:
+        torch.autograd.grad(out, x, torch.ones_like(out))
+    assert forward.written == {"clone": x.numel()}
+    assert backward.written == {"stack": x.numel()}
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_dtypes(dtype: torch.dtype) -> None:
     x = (2 * torch.randn(4, 2, 6)).to(dtype)
@@ -356,3 +387,13 @@ def test_masks_of_contexts() -> None:
 def test_what_is_refused(make: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_compiled_without_a_break() -> None:
+    net = nn.Sequential(sl.PerStep(nn.Linear(5, 12)), Dendritic(3, activation="sigmoid", gated=False))
+    x = 3 * torch.randn(4, 2, 5)
+    whole = torch.compile(net, fullgraph=True, backend="aot_eager")
+    (a,) = torch.autograd.grad(whole(x).sum(), net.get_submodule("0.0").get_parameter("weight"))
+    (b,) = torch.autograd.grad(net(x).sum(), net.get_submodule("0.0").get_parameter("weight"))
+    torch.testing.assert_close(whole(x), net(x))
+    torch.testing.assert_close(a, b)
