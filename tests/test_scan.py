@@ -329,3 +329,18 @@ def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     parallel.main(["--steps", "16", "--neurons", "8", "--rounds", "1", "--markdown"])
     printed = capsys.readouterr().out
     assert printed.count("| 16 x 8 |") == 3
+
+
+def test_a_network_of_them_learns_the_same() -> None:
+    torch.manual_seed(1)
+    nets = [
+        sl.create_model("dense_snn", in_features=9, hidden=(20, 20), T=6, neuron=make)
+        for make in ("LIF", lambda: FixedPointLIF(sl.LIF()))
+    ]
+    nets[1].load_state_dict(nets[0].state_dict())
+    x = 2 * torch.randn(30, 9)
+    for net in nets:
+        net(x).square().sum().backward()
+    assert torch.equal(nets[0](x), nets[1](x))
+    for mine, truth in zip(nets[1].parameters(), nets[0].parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, truth.grad, rtol=1e-3, atol=1e-4)
