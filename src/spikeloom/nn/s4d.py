@@ -115,8 +115,8 @@ class S4D(nn.Module):
         """Return K, `[length, H]`: what an impulse at step 0 gives at each step, D aside."""
         # l = q P + r: a power is a product of two of about sqrt(length) each, so that the sum over modes is a
         # product of matrices, and the modes' powers at all steps need not be kept
-        if torch.compiler.is_compiling():  # a length may be a symbol there, and one block another graph
-            P, Q = 64, length // 64 + 2
+        if torch.compiler.is_exporting():  # a length is a symbol there, which has no root
+            P, Q = length, 1
         else:
             P = max(1, math.isqrt(length))
             Q = -(-length // P)
