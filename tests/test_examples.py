@@ -131,6 +131,14 @@ def test_compare_runs(run, tmp_path: Path) -> None:
     assert "ReLU" in page
 
 
+def test_first_spikes(run) -> None:
+    said = run("first_spikes.py")
+    for name in ("average pooling", "max pooling", "none of the four"):
+        assert number(rf"^{name}: test accuracy ([\d.]+)", said) > 0.9
+    assert number(r"^average pooling: .* first spike ([\d.]+)", said) > 0.85
+    assert 1 <= number(r"([\d.]+) to a first spike", said) < number(r"([\d.]+) until it is safe", said) < 6
+
+
 def test_each_is_small_and_told_of(root: Path) -> None:
     told = (root / "examples" / "README.md").read_text()
     tests = Path(__file__).read_text()
