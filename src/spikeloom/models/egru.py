@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..names import unknown
 from ..neurons import LI
 from ..nn import EGRU, PerStep
+from .parts import checked_tokens
 from .registry import model
 
 _PAPER = "Subramoney et al., ICLR 2023, arXiv:2206.06178"
@@ -134,7 +134,7 @@ class EGRUNet(nn.Module):
     def _steps(self, x: Tensor) -> Tensor:
         """Return numbers `[T, B, features]`."""
         if self.embedding is not None:
-            found: Tensor = self.embedding(self._tokens(x))
+            found: Tensor = self.embedding(checked_tokens(x, self.vocabulary, "egru"))
             return found
         if x.ndim == 4:
             flat = x.flatten(1)
@@ -145,21 +145,3 @@ class EGRUNet(nn.Module):
                 )
             return flat.unflatten(1, (-1, self.in_features)).transpose(0, 1)
         return (x.unsqueeze(0) if x.ndim == 2 else x).flatten(2)
-
-    def _tokens(self, x: Tensor) -> Tensor:
-        if x.is_floating_point():
-            if x.shape[-1] != 1:
-                raise ValueError(
-                    f"egru takes tokens [T, B], whole numbers, or [T, B, 1], but was given {x.dtype} "
-                    f"{tuple(x.shape)}"
-                )
-            x = x[..., 0]
-        x = (x.unsqueeze(0) if x.ndim == 1 else x).long()
-        if not torch.compiler.is_compiling() and x.device.type != "meta":
-            low, high = x.min().item(), x.max().item()
-            if low < 0 or high >= self.vocabulary:
-                raise ValueError(
-                    f"tokens from {low} to {high} for a vocabulary of {self.vocabulary}; build it with "
-                    f"vocabulary={high + 1} or more"
-                )
-        return x

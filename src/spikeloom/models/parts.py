@@ -144,6 +144,35 @@ def norms(name: str, **given: Any) -> Norm:
     return functools.partial(_NORMS[name], **given)
 
 
+def checked_tokens(x: Tensor, vocabulary: int, name: str) -> Tensor:
+    """Return tokens `[T, B]`, int64, of `[T, B]`, `[T]`, or whole numbers as floating point `[T, B, 1]`.
+
+    Arguments:
+        x: the tokens.
+        vocabulary: how many there are.
+        name: the network's, for messages.
+
+    Raises:
+        ValueError: numbers that are no tokens; a token that the vocabulary has not.
+    """
+    if x.is_floating_point():
+        if x.shape[-1] != 1:
+            raise ValueError(
+                f"{name} takes tokens [T, B], whole numbers, or [T, B, 1], but was given {x.dtype} "
+                f"{tuple(x.shape)}"
+            )
+        x = x[..., 0]
+    x = (x.unsqueeze(0) if x.ndim == 1 else x).long()
+    if not torch.compiler.is_compiling() and x.device.type != "meta":
+        low, high = x.min().item(), x.max().item()
+        if low < 0 or high >= vocabulary:
+            raise ValueError(
+                f"tokens from {low} to {high} for a vocabulary of {vocabulary}; build it with "
+                f"vocabulary={high + 1} or more"
+            )
+    return x
+
+
 def read(readout: Readout) -> Readout:
     """Return the readout; UnknownName if there is none of that name."""
     known = ("mean", "none")

@@ -6,13 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..names import unknown
 from ..nn import S4D, PerToken, SDNSpiking
-from .parts import Readout, read
+from .parts import Readout, checked_tokens, read
 from .registry import Published, model
 
 _PAPER = "Shen et al., AAAI 2025, arXiv:2408.14909"
@@ -189,7 +188,7 @@ class SpikingSSM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scores."""
-        tokens = self._tokens(x) if self.vocabulary else None
+        tokens = checked_tokens(x, self.vocabulary, "spiking_ssm") if self.vocabulary else None
         if tokens is not None:
             h: Tensor = self.encoder(tokens)
         else:
@@ -203,22 +202,3 @@ class SpikingSSM(nn.Module):
             return self.head(h.mean(0))
         there = (tokens != 0).to(h.dtype).unsqueeze(-1)
         return self.head((h * there).sum(0) / there.sum(0).clamp(min=1))
-
-    def _tokens(self, x: Tensor) -> Tensor:
-        """Return tokens `[T, B]`, whole numbers."""
-        if x.is_floating_point():
-            if x.shape[-1] != 1:
-                raise ValueError(
-                    f"spiking_ssm takes tokens [T, B], whole numbers, or [T, B, 1], but was given {x.dtype} "
-                    f"{tuple(x.shape)}"
-                )
-            x = x[..., 0]
-        x = (x.unsqueeze(0) if x.ndim == 1 else x).long()
-        if not torch.compiler.is_compiling() and x.device.type != "meta":
-            low, high = x.min().item(), x.max().item()
-            if low < 0 or high >= self.vocabulary:
-                raise ValueError(
-                    f"tokens from {low} to {high} for a vocabulary of {self.vocabulary}; build it with "
-                    f"vocabulary={high + 1} or more"
-                )
-        return x
