@@ -204,13 +204,13 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         UnknownName: there is none; the message gives the nearest.
     """
-    published = published_recipes()
-    if name in published:
-        return overlay(Recipe(), published[name])
     ours = {**RECIPES, **SMALL}
-    if name not in ours:
+    if name in ours:
+        return ours[name]
+    published = published_recipes()
+    if name not in published:
         raise unknown("recipe", name, {**ours, **published})
-    return ours[name]
+    return overlay(Recipe(), published[name])
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
