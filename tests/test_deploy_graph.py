@@ -147,3 +147,18 @@ def test_every_kind_of_model_reads() -> None:
             isinstance(m, sl.Neuron) for m in net.modules()
         )
         assert torch.equal(graph.net(x), sl.fold(net)(x))
+
+
+def test_whole_shapes_and_opened_modules() -> None:
+    net = nn.Sequential(sl.PerStep(nn.Conv2d(2, 8, 1)), sl.LIF(), sl.PerStep(nn.Flatten(), sl.nn.Voting(2)))
+    x = torch.rand(3, 5, 2, 2, 2)
+    graph = read_network(net.eval(), x)
+    assert [(n.taken, n.made) for n in graph] == [
+        ((), ((3, 5, 2, 2, 2),)),
+        (((15, 2, 2, 2),), ((15, 8, 2, 2),)),
+        (((3, 5, 8, 2, 2),), ((3, 5, 8, 2, 2),)),
+        (((15, 8, 2, 2),), ((15, 32),)),
+        (((15, 32),), ((15, 16),)),
+    ]
+    opened = read_network(net, x, opened=lambda module: isinstance(module, sl.nn.Voting))
+    assert [(n.name, n.path) for n in opened][-2:] == [("2.1.unflatten", "2.1"), ("2.1.mean", "2.1")]

@@ -48,6 +48,9 @@ class Node:
         args, kwargs: a function's arguments, with a `Ref` for each tensor that a node made. Axes count as
             where it was called: with `[T, B, ...]`, or, where `folded`, with `[T*B, ...]`.
         folded: whether it runs within `PerStep` or `PerToken`.
+        taken: the whole shapes of the tensors that it took of nodes, as it saw them: one each `Ref` of `args`
+            and `kwargs`, or one a tensor that the module was called with. PerStep may have folded them since.
+        made: the whole shapes of its outputs, as it made them.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Node:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     folded: bool = False
+    taken: tuple[tuple[int, ...], ...] = ()
+    made: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,9 @@ class Graph:
         )
 
 
-def read_network(net: nn.Module, x: Tensor, *, fold_norms: bool = True) -> Graph:
+def read_network(
+    net: nn.Module, x: Tensor, *, fold_norms: bool = True, opened: Callable[[nn.Module], bool] | None = None
+) -> Graph:
     """Return a network as a graph, read while it maps a sample.
 
     Neurons, layers that run theirs (as `Recurrent`) and modules without children are nodes, as are the
@@ -114,6 +121,7 @@ def read_network(net: nn.Module, x: Tensor, *, fold_norms: bool = True) -> Graph
         net: a network in evaluation mode.
         x: a sample of its input, `[T, B, ...]`; its numbers do not matter, its shape does.
         fold_norms: False to leave the norms as nodes.
+        opened: tells of a module that would be one node whether what its forward calls is wanted instead.
 
     Raises:
         TypeError: not a module, not a tensor, a network whose output is not one tensor.
@@ -128,7 +136,7 @@ def read_network(net: nn.Module, x: Tensor, *, fold_norms: bool = True) -> Graph
             "one step and one sample, as torch.zeros(1, 1, 2, 32, 32)"
         )
     copy = fold(net) if fold_norms else evaluation_copy(net, "read_network")
-    reader = _Reader(copy, x)
+    reader = _Reader(copy, x, opened)
     with torch.no_grad(), uncompiled("read_network"), reader.watching():
         out = copy(x)
     if not isinstance(out, Tensor):
@@ -164,11 +172,13 @@ class _Call:
 class _Reader(TorchFunctionMode):
     """Keeps who made which tensor, while a network runs."""
 
-    def __init__(self, net: nn.Module, x: Tensor) -> None:
+    def __init__(self, net: nn.Module, x: Tensor, opened: Callable[[nn.Module], bool] | None) -> None:
         super().__init__()
         self.net = net
+        self.leaves = {m for m in net.modules() if _is_leaf(m) and not (opened is not None and opened(m))}
         self.steps, self.batch = x.shape[:2]
-        self.nodes: dict[str, Node] = {"input": Node("input", "input", (), tuple(x.shape[2:]))}
+        first = Node("input", "input", (), tuple(x.shape[2:]), made=(tuple(x.shape),))
+        self.nodes: dict[str, Node] = {"input": first}
         self._made: dict[int, tuple[Tensor, Ref]] = {}  # by identity; the tensor is kept, and so its identity
         self._calls: list[_Call] = []
         self._thread = threading.get_ident()
@@ -182,8 +192,7 @@ class _Reader(TorchFunctionMode):
     def watching(self) -> ExitStack:
         """Return what watches while it is entered."""
         with ExitStack() as stack:
-            leaves = [module for module in self.net.modules() if _is_leaf(module)]
-            within = {part for leaf in leaves for part in leaf.modules() if part is not leaf}
+            within = {part for leaf in self.leaves for part in leaf.modules() if part is not leaf}
             for name, module in self.net.named_modules():
                 if module in within:  # a kernel would not run with hooks in it
                     continue
@@ -201,7 +210,7 @@ class _Reader(TorchFunctionMode):
         name = getattr(func, "__name__", str(func)).strip("_")
         if name in ("get", "set") or (self._calls and self._calls[-1].leaf) or self._elsewhere():
             return out
-        used = [ref for tensor in _tensors((args, kwargs)) if (ref := self.source(tensor)) is not None]
+        used, taken = self._used((args, kwargs))
         made = list(_tensors(out))
         if not used or not made:
             return out
@@ -210,7 +219,8 @@ class _Reader(TorchFunctionMode):
             self._note(made[0], used[0])
             return out
         path = call.path if call is not None else ""
-        node = self._add(path, name, used, made[0], args=self._refs(args), kwargs=self._refs(kwargs))
+        rest = {"args": self._refs(args), "kwargs": self._refs(kwargs)}
+        node = self._add(path, name, used, made, taken=taken, **rest)
         for i, tensor in enumerate(made):
             self._note(tensor, Ref(node.name, None if isinstance(out, Tensor) else i))
         return out
@@ -226,7 +236,7 @@ class _Reader(TorchFunctionMode):
             given = next(_tensors((args, kwargs)), None)
             if isinstance(module, PerStep) and given is not None:
                 folded = tuple(given.shape[: -1 if isinstance(module, PerToken) else 2])
-            self._calls.append(_Call(module, name, folded, _is_leaf(module)))
+            self._calls.append(_Call(module, name, folded, module in self.leaves))
 
         return before
 
@@ -235,12 +245,14 @@ class _Reader(TorchFunctionMode):
             return
         call = self._calls[-1]
         if call.leaf:
-            used = [ref for tensor in _tensors((args, kwargs)) if (ref := self.source(tensor)) is not None]
+            used, taken = self._used((args, kwargs))
             if used and isinstance(out, Tensor):
                 if isinstance(module, _NOTHING):
                     self._note(out, used[0])
                 else:
-                    node = self._add(call.path, type(module).__name__, used, out, module=module)
+                    node = self._add(
+                        call.path, type(module).__name__, used, [out], taken=taken, module=module
+                    )
                     self._note(out, Ref(node.name))
         self._calls.pop()
 
@@ -252,13 +264,18 @@ class _Reader(TorchFunctionMode):
     def _note(self, tensor: Tensor, ref: Ref) -> None:
         self._made[id(tensor)] = tensor, ref
 
-    def _add(self, path: str, kind: str, used: list[Ref], out: Tensor, **rest: Any) -> Node:
+    def _used(self, given: Any) -> tuple[list[Ref], tuple[tuple[int, ...], ...]]:
+        """Return who made the tensors in nested arguments, as far as nodes did, and their shapes."""
+        found = [(ref, tuple(t.shape)) for t in _tensors(given) if (ref := self.source(t)) is not None]
+        return [ref for ref, _ in found], tuple(shape for _, shape in found)
+
+    def _add(self, path: str, kind: str, used: list[Ref], made: list[Tensor], **rest: Any) -> Node:
         name = path if rest.get("module") is not None else f"{path}.{kind}" if path else kind
         name = name or kind
         again = sum(node.name.split("#")[0] == name for node in self.nodes.values())
         name = f"{name}#{again + 1}" if again else name
         folded = self._calls[-1].folded if self._calls else None
-        shape, timed = tuple(out.shape), True
+        shape, timed = tuple(made[0].shape), True
         if folded is not None and shape[:1] == (prod(folded),):
             shape = folded[2:] + shape[1:]
         elif shape[:2] == (self.steps, self.batch):
@@ -266,6 +283,7 @@ class _Reader(TorchFunctionMode):
         else:
             shape, timed = shape[1:] if shape[:1] == (self.batch,) else shape, False
         inputs = tuple(dict.fromkeys(ref.node for ref in used))
+        rest["made"] = tuple(tuple(tensor.shape) for tensor in made)
         node = Node(name, kind, inputs, shape, timed, path=path, folded=folded is not None, **rest)
         self.nodes[name] = node
         return node
