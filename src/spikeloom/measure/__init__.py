@@ -3,6 +3,7 @@
 from .conventions import CONVENTIONS, Convention, Energy
 from .dense import dense_operations
 from .first_spikes import Decisions, Early, first_decision, first_spikes, safe_decision
+from .neurobench import neurobench_gaps, neurobench_model
 from .profile import profile
 from .profiler import Profiler
 from .rates import FiringRates
@@ -21,6 +22,8 @@ __all__ = [
     "dense_operations",
     "first_decision",
     "first_spikes",
+    "neurobench_gaps",
+    "neurobench_model",
     "profile",
     "safe_decision",
 ]
