@@ -103,6 +103,26 @@ def test_train_and_evaluate_print_the_same_accuracy(
     assert "spikeloom train digits --resume" in capsys.readouterr().err
 
 
+def test_entries_of_tables_may_be_called_as_fields_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = "neuron: PSN, neuron_options: {T: 4}"
+    file = tmp_path / "psn.yaml"
+    file.write_text(f"recipe: digits\nT: 4\nlr_factors: {{'*': 2.0}}\nmodel_options: {{{table}}}\n")
+
+    def stop(folder: RunFolder, **_: object) -> None:
+        recipe = folder.config()[1]
+        assert recipe.model_options["neuron_options"] == {"T": 4}
+        assert recipe.model_options["channels"] == [8]
+        assert (recipe.T, recipe.epochs, recipe.lr_factors) == (4, 1, {"*": 2.0})
+        raise SystemExit(0)
+
+    monkeypatch.setattr("spikeloom.cli.train.train_run", stop)
+    options = ["--epochs", "1", "--set", "channels=[8]", "--set", "pools=[2]"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", str(file), *options, "--run-dir", str(tmp_path / "run")])
+
+
 def test_evaluate_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 1
     assert f"{tmp_path / 'config.yaml'} does not exist" in capsys.readouterr().err

@@ -70,7 +70,12 @@ def run(argv: Sequence[str]) -> int:
         return 0
     try:
         name, default = start(first, rest)
-        options = parse(Options, f"train {first}", rest, Options(default))
+        # without tables, whose entries may be called as fields are
+        own = {name: getattr(default, name) for name in tables(Recipe)}
+        bare = _with(default, {name: {} for name in own})
+        options = parse(Options, f"train {first}", rest, Options(bare))
+        kept = {name: getattr(options.recipe, name) or table for name, table in own.items()}
+        options = replace(options, recipe=_with(options.recipe, kept))
         run_folder = folder(name, default, options)
     except ValueError as error:
         raise error if isinstance(error, Misuse) else Misuse(f"train {first}: {error}") from error
@@ -116,6 +121,10 @@ def folder(name: str, default: Recipe, options: Options) -> RunFolder:
     return run_folder
 
 
+def _with(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    return replace(recipe, **values)
+
+
 def with_tables(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """Return the recipe with what `--set` says: `name=value` of the model, `table.name=value` of a table."""
     for text in assignments:
@@ -126,8 +135,7 @@ def with_tables(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         before = getattr(recipe, table, None)
         if not isinstance(before, Mapping):
             raise Misuse(f"--set {text}: {table} is no table of the recipe; give --{table} VALUE instead")
-        changed: dict[str, Any] = {table: {**before, inner: value}}
-        recipe = replace(recipe, **changed)
+        recipe = _with(recipe, {table: {**before, inner: value}})
     return recipe
 
 
