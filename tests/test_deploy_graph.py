@@ -68,7 +68,7 @@ class Odd(nn.Module):
         self.weight = nn.Parameter(torch.ones(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        unused = x * 2  # noqa: F841 - no node of the graph
+        unused = x.mT * 2  # noqa: F841 - no node of the graph
         a, b = self.neuron(self.layer(x)).chunk(2, -1)
         y = torch.cat([b, a], dim=-1) * self.weight
         return self.neuron(self.layer(y)).mean(0)
@@ -162,3 +162,23 @@ def test_whole_shapes_and_opened_modules() -> None:
     ]
     opened = read_network(net, x, opened=lambda module: isinstance(module, sl.nn.Voting))
     assert [(n.name, n.path) for n in opened][-2:] == [("2.1.unflatten", "2.1"), ("2.1.mean", "2.1")]
+
+
+def test_properties_are_functions_and_writing_into_a_part_is_refused() -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.data @ x.mT
+
+    class Write(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            y[0] = 0
+            return y
+
+    x = torch.rand(2, 3, 4, 4)
+    assert [(n.kind, n.inputs) for n in read_network(Product().eval(), x, opened=lambda m: True)][1:] == [
+        ("mT", ("input",)),
+        ("matmul", ("input", "mT")),
+    ]
+    with pytest.raises(TypeError, match=r"'1' writes into a part.*torch.where"):
+        read_network(nn.Sequential(sl.IF(), Write()).eval(), x, opened=lambda m: isinstance(m, Write))

@@ -20,7 +20,7 @@ from ..uncompiled import uncompiled
 
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, SharedDropout)
 """Modules that do nothing in evaluation."""
-_SAME = {"contiguous", "detach", "clone", "alias", "view_as", "requires_grad"}
+_SAME = {"contiguous", "detach", "clone", "alias", "view_as", "requires_grad", "data"}
 """Functions that change no number and no shape."""
 
 
@@ -124,7 +124,8 @@ def read_network(
         opened: tells of a module that would be one node whether what its forward calls is wanted instead.
 
     Raises:
-        TypeError: not a module, not a tensor, a network whose output is not one tensor.
+        TypeError: not a module, not a tensor, a network whose output is not one tensor; a forward that writes
+            into a part of a tensor.
         RuntimeError: a network in training mode.
         ValueError: an input without time and batch axes, an output that does not depend on the input.
     """
@@ -208,10 +209,18 @@ class _Reader(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", str(func)).strip("_")
-        if name in ("get", "set") or (self._calls and self._calls[-1].leaf) or self._elsewhere():
+        if name == "get":  # of a property, as x.mT
+            name = getattr(func.__self__, "__name__", name)
+        if name == "set" or (self._calls and self._calls[-1].leaf) or self._elsewhere():
             return out
         used, taken = self._used((args, kwargs))
         made = list(_tensors(out))
+        if name == "setitem" and used:
+            path = self._calls[-1].path if self._calls else ""
+            raise TypeError(
+                f"read_network: the forward of {path!r} writes into a part of a tensor, which is no node of "
+                "a graph; make the whole by torch.cat, torch.stack or torch.where"
+            )
         if not used or not made:
             return out
         call = self._calls[-1] if self._calls else None
