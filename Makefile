@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?=
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full lint
+.PHONY: demo test test-full lint docs
 
 demo: $(VENV)/.installed
 	$(BIN)/spikeloom train digits $(if $(RUN),--run-dir $(RUN))
@@ -16,6 +16,9 @@ test: lint
 
 test-full: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --full
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

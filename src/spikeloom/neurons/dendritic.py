@@ -29,6 +29,7 @@ class DendSN(Neuron):
 
     $$d_i' = d_i + \frac{I_i - (d_i - d_{rest})}{\tau_d}\ \text{(branch\_decay\_input)}, \qquad
       d_i' = d_i - \frac{d_i - d_{rest}}{\tau_d} + I_i\ \text{(otherwise)}$$
+
     $$y_i = d_i' + a(d_i'), \qquad
       J = \sum_i \varphi_i\,g_i\,f(y_i)\ \text{(activation)}, \qquad
       J = \sum_i \varphi_i\,g_i\,(y_i - v)\ \text{(difference)}$$

@@ -98,7 +98,7 @@ def standardised(layer: Synapse, T: int, pooled: int = 1) -> Synapse:
         layer, T, pooled: as in `balanced`.
 
     Raises:
-        as `balanced`; ValueError for a layer with one synapse a neuron, whose deviation from its mean is 0.
+        ValueError: as in `balanced`; a layer with one synapse a neuron, whose deviation from its mean is 0.
     """
     balanced(layer, T, pooled)
     if layer.weight[0].numel() < 2:

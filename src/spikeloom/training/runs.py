@@ -137,7 +137,7 @@ def train_run(
         launcher: what starts the processes of several devices: this machine, or a cluster by Ray.
 
     Raises:
-        as `train`.
+        RunError: what `train` raises, and for the same reasons.
     """
     _, recipe = run.config()
     if recipe.devices == 1 or launched():
