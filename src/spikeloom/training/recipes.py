@@ -253,7 +253,7 @@ def read_recipe(path: Path | str) -> tuple[str, Recipe]:
     run, which has a `name`, it says all itself.
 
     Raises:
-        as `overlay`.
+        ValueError: as in `overlay`.
     """
     values = read_yaml(path)
     name = values.get("recipe", values.get("name", Path(path).stem))
