@@ -1,8 +1,10 @@
-"""ListOps, evaluated from its own tokens; images as sequences of pixels; what a recipe makes of either."""
+"""ListOps, evaluated from its own tokens; images as sequences of pixels; texts; recipes of each."""
 
 from __future__ import annotations
 
+import math
 import statistics
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ import torch
 from spikeloom.data import DataError, Dataset, Images, load, load_data
 from spikeloom.data.sets.list_ops import SYMBOLS, apply
 from spikeloom.names import UnknownName
-from spikeloom.training import samples
+from spikeloom.training import build, samples, texts
+from spikeloom.training.loop import train_here
 from spikeloom.training.recipes import Recipe
 from spikeloom.training.samples import load_samples
 
@@ -149,3 +152,74 @@ def test_sequences_of_digits() -> None:
 def test_options_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_samples(Recipe(data="digits", data_options=options))
+
+
+def written(monkeypatch: pytest.MonkeyPatch, **parts: str) -> None:
+    """Put these texts in the place of a data set's splits."""
+    monkeypatch.setattr(texts, "load", lambda name, split: SimpleNamespace(text=parts[split]))
+
+
+def test_texts_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written(monkeypatch, train="to be, or nöt", val="that is")
+    data = load_samples(Recipe(data="tinyshakespeare", data_options={"length": 4}))
+    assert data.in_time
+    assert len(data.classes) == 256
+    # ö is two bytes; the 14th has none after it, and the 13th is left over
+    assert bytes(data.train.pixels[:].flatten().tolist()) == b"to be, or n\xc3"
+    assert bytes(data.train.labels.flatten().tolist()) == b"o be, or n\xc3\xb6"
+    x = data.inputs(data.test.pixels[:])
+    assert x.shape == (4, 1, 1)
+    assert bytes(x.flatten().int().tolist()) == b"that"
+    assert bytes(data.test.labels.flatten().tolist()) == b"hat "
+
+
+def test_texts_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    written(monkeypatch, valid="a a a\n a b\nb c", test="a c b d e")
+    options = {"length": 2, "words": 5, "train": "valid"}
+    data = load_samples(Recipe(data="wikitext-2", data_options=options))
+    assert data.classes == ("", "(rare)", "a", "<eos>", "b")  # as frequent ones: in the text's order
+    assert data.train.pixels[:, :, 0].tolist() == [[2, 2], [2, 3], [2, 4], [3, 4]]
+    assert data.train.labels.tolist() == [[2, 2], [3, 2], [4, 3], [4, 1]]
+    assert data.test.pixels[:, :, 0].tolist() == [[2, 1], [4, 1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"words": 2}, "words = 2; sequences of at least 1 token, and 0 .bytes. or more than 2 words"),
+        ({"length": 0}, "length = 0"),
+        ({"length": 500}, "length = 500, but a split of tinyshakespeare has 20 tokens"),
+        ({"train": "vall"}, "did you mean 'val'"),
+        ({"train": "val"}, "cannot be learned from 'val' and measured on it"),
+        ({"lenth": 3}, "did you mean 'length'"),
+    ],
+)
+def test_texts_that_cannot_be(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(monkeypatch, train="abcd" * 5, val="abcd")
+    with pytest.raises(ValueError, match=message):
+        load_samples(Recipe(data="tinyshakespeare", data_options=options))
+
+
+def test_a_text_without_doubt_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    written(monkeypatch, train="abcd" * 129, val="cdab" * 17)
+    options = {"features": 16, "depth": 1, "state": 4, "dropout": 0.0, "vocabulary": 256, "readout": "none"}
+    recipe = Recipe(
+        data="tinyshakespeare", data_options={"length": 32}, model="spiking_ssm", model_options=options,
+        loss="per-step", batch_size=4, epochs=6, lr=2e-2, device="cpu",
+    )  # fmt: skip
+    data = load_samples(recipe)
+    net = build(recipe, data)
+    result = train_here(net, data, recipe, quiet=True)
+    assert result.test_accuracy > 0.95
+    assert result.test_loss < 0.5
+    # what is told of the network, by hand
+    right, nats = 0, 0.0
+    net.eval()
+    for tokens, labels in zip(data.test.pixels[:], data.test.labels, strict=True):
+        for scores, label in zip(
+            net(tokens.float().unsqueeze(1))[:, 0].tolist(), labels.tolist(), strict=True
+        ):
+            right += max(range(256), key=scores.__getitem__) == label
+            nats += math.log(math.fsum(map(math.exp, scores))) - scores[label]
+    assert right / 64 == result.test_accuracy
+    assert nats / 64 == pytest.approx(result.test_loss, rel=1e-4)

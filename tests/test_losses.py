@@ -89,6 +89,19 @@ def test_tet_of_one_step_is_cross_entropy() -> None:
     torch.testing.assert_close(training.tet(one, LABELS, weight=0.0), training.cross_entropy(one, LABELS))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_label_a_step(smoothing: float) -> None:
+    labels = torch.tensor([[4, 0, 2, 1], [0, 0, 3, 4], [1, 2, 2, 0]])  # [B, T]
+    expected = mean(entropy(OUTPUTS[t, b], labels[b, t], smoothing) for t in range(T) for b in range(B))
+    loss = training.per_step_cross_entropy(OUTPUTS, labels, label_smoothing=smoothing)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    for outputs, wrong in ((OUTPUTS, labels.T), (OUTPUTS, LABELS), (OUTPUTS[0], labels)):
+        with pytest.raises(ValueError, match=r"a label for each, \[B, T\], are needed"):
+            training.per_step_cross_entropy(outputs, wrong)
+    with pytest.raises(ValueError, match=r"for 5 classes; labels are 0 to 4: renumber"):
+        training.per_step_cross_entropy(OUTPUTS, labels + 1)
+
+
 def test_counts_and_rates_by_hand() -> None:
     spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[0.0, 0.0]], [[1.0, 0.0]]])  # counts 3 and 1
     label, mixed = torch.tensor([0]), torch.tensor([[0.25, 0.75]])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from spikeloom.cli import main
 from spikeloom.data import info
 from spikeloom.models.fitting import model_for
 from spikeloom.names import UnknownName
-from spikeloom.training import RECIPES, SMALL, find_recipe, published_recipes
+from spikeloom.training import RECIPES, SMALL, Recipe, find_recipe, published_recipes
 from spikeloom.training.optimizers import make_optimizer
 
 SENSORS = {"dvs128-gesture": (2, 128, 128), "cifar10-dvs": (2, 128, 128)}
@@ -47,25 +48,33 @@ PICTURES = {
 IMAGES: dict[str, tuple[int, ...]] = {**PICTURES, "fsdd": (64,), "dvs128-gesture-clips": (2, 32, 32)}
 
 
+def small_net(recipe: Recipe) -> tuple[nn.Module, Tensor, int]:
+    """Return a small recipe's network, two samples like its data's, and how many classes these have."""
+    torch.manual_seed(0)
+    vocabulary = recipe.model_options.get("vocabulary", 0)
+    classes = vocabulary if recipe.loss == "per-step" else 10
+    shape = (1,) if vocabulary or "sequence" in recipe.data_options else IMAGES[recipe.data]
+    steps = (recipe.T, 2, *shape)
+    x = torch.randint(vocabulary, steps).float() if vocabulary else torch.rand(steps)
+    return model_for(recipe.model, shape, classes, recipe.T, **recipe.model_options), x, classes
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_one_is_of_a_network_that_takes_its_data(name: str) -> None:
     assert name not in RECIPES
     recipe = find_recipe(name)
-    shape = IMAGES[recipe.data]
-    torch.manual_seed(0)
-    net = model_for(recipe.model, shape, 10, recipe.T, **recipe.model_options)
-    scores = net(torch.rand(recipe.T, 2, *shape))
-    assert scores.shape == (2, 10)
-    assert sum(p.numel() for p in net.parameters()) < 300_000
+    net, x, classes = small_net(recipe)
+    scores = net(x)
+    assert scores.shape == ((recipe.T, 2, classes) if recipe.loss == "per-step" else (2, 10))
+    # a number for each word aside
+    assert sum(p.numel() for p in net.parameters() if classes not in p.shape or classes < 1000) < 300_000
 
 
 def test_twins_are_of_one_size() -> None:
     """Networks that are compared have as many parameters, but for what is compared."""
 
     def size(name: str) -> int:
-        recipe = SMALL[name]
-        net = model_for(recipe.model, IMAGES[recipe.data], 10, recipe.T, **recipe.model_options)
-        return sum(p.numel() for p in net.parameters())
+        return sum(p.numel() for p in small_net(SMALL[name])[0].parameters())
 
     for one, other in (
         ("cifar10-subset-ms_resnet50", "cifar10-subset-spiking_resnet50"),
@@ -77,6 +86,11 @@ def test_twins_are_of_one_size() -> None:
         ("fsdd-delay_snn", "fsdd-delay_snn_without"),
     ):
         assert size(one) == size(other)
+    points, branches = size("fashion-mnist-point_snn"), size("fashion-mnist-dendritic_snn")
+    assert abs(branches - points) < 0.01 * points
+    for data in ("smnist", "psmnist", "list-ops", "tinyshakespeare", "wikitext-2"):
+        units = SMALL[f"{data}-egru"].model_options["hidden"]
+        assert size(f"{data}-egru") - size(f"{data}-gru") == sum(units)  # a threshold each
     attention = 6 * 3 + 3 * 6 + 3 + 6  # two linear layers over six steps
     assert 0 < size("n-mnist-ta_snn") - size("n-mnist-snn") <= 5 * attention
 

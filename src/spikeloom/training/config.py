@@ -54,7 +54,8 @@ class Config:
         devices: processes that train together, one a GPU, or so many on the CPU.
         strategy: how they share the work: each has the whole network ("ddp"), or a part of it ("fsdp").
         precision: of the arithmetic; bf16 and fp16 are mixed: weights and neurons' states stay fp32.
-        loss: what is minimised; all but "cross-entropy" need a network that gives each step's scores.
+        loss: what is minimised; all but "cross-entropy" need a network that gives each step's scores;
+            "per-step" is for labels `[B, T]`, one a step, as the tokens that come next.
         loss_options: further arguments of the loss, as weight=1e-3 of "tet".
         readout: how [T, B, K] becomes scores [B, K]: "mean", "sum", "last" or "max" over time.
         label_smoothing: share of a label that is spread over all classes.
@@ -109,7 +110,9 @@ class Config:
     devices: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
-    loss: Literal["cross-entropy", "tet", "count-mse", "rate-mse", "first-spike"] = "cross-entropy"
+    loss: Literal["cross-entropy", "tet", "count-mse", "rate-mse", "first-spike", "per-step"] = (
+        "cross-entropy"
+    )
     loss_options: dict[str, Any] = field(default_factory=dict)
     readout: Literal["mean", "sum", "last", "max"] = "mean"
     label_smoothing: float = 0.0

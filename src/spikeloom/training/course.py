@@ -19,7 +19,8 @@ class Result:
     """What a network does on the test set.
 
     Attributes:
-        test_accuracy: the share of test samples whose class was found; nan if labels are no classes.
+        test_accuracy: the share of test samples whose class was found, or of their steps where each has a
+            label; nan if labels are no classes.
         test_loss: the mean loss of the labels.
         firing_rates: spikes per neuron and step, by layer.
         epochs: how many epochs the network was trained for.

@@ -244,10 +244,12 @@ class Training:
         return x.expand(self.config.T, *x.shape) if self.rule.needs_time and axis == 0 else x
 
     def _right(self, outputs: Tensor, y: Tensor) -> float:
-        """Return how many answers are right; nan if labels are no classes."""
-        if y.ndim != 1 or y.is_floating_point():
+        """Return how many samples are right, or their steps, by share; nan if labels are no classes."""
+        each = 2 if self.config.loss == "per-step" else 1
+        if y.ndim != each or y.is_floating_point():
             return math.nan
-        return int((scores_of(outputs, self.config).argmax(1) == y).sum())
+        right = (scores_of(outputs, self.config).argmax(1) == y.flatten()).sum()
+        return int(right) * len(y) / y.numel()
 
     def result(self) -> Result:
         """Measure what is kept on the test set."""

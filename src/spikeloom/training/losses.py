@@ -26,6 +26,7 @@ __all__ = [
     "last_step",
     "max_over_time",
     "mean_over_time",
+    "per_step_cross_entropy",
     "rate_mse",
     "sum_over_time",
     "tet",
@@ -90,6 +91,31 @@ def cross_entropy(
     outputs, target = _checked(outputs, target)
     between("label_smoothing", label_smoothing, 0, 1)
     return functional.cross_entropy(READOUTS[readout](outputs), target, label_smoothing=label_smoothing)
+
+
+def per_step_cross_entropy(outputs: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    r"""Return the cross-entropy of sequences that have a label a step, as texts whose next token is told.
+
+    $$L = -\frac{1}{TB} \sum_{t,b} \ln \operatorname{softmax}(O_{tb})_{y_{bt}}$$
+
+    In nats a step: of bytes, $L / \ln 2$ are bits a byte; of words, $e^L$ is the perplexity.
+
+    Arguments:
+        outputs: `[T, B, K]`.
+        target: `[B, T]`, class indices.
+        label_smoothing: as in `cross_entropy`.
+
+    Raises:
+        ValueError: as `cross_entropy`.
+    """
+    if outputs.ndim != 3 or target.shape != (outputs.shape[1], outputs.shape[0]):
+        raise ValueError(
+            f"the outputs have the shape {tuple(outputs.shape)}, and the labels {tuple(target.shape)}; "
+            "scores of each step [T, B, K] and a label for each, [B, T], are needed"
+        )
+    scores, labels = _checked(outputs.transpose(0, 1).flatten(0, 1).unsqueeze(0), target.flatten())
+    between("label_smoothing", label_smoothing, 0, 1)
+    return functional.cross_entropy(scores[0], labels, label_smoothing=label_smoothing)
 
 
 def tet(

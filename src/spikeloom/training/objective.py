@@ -22,14 +22,20 @@ _PER_STEP: dict[str, Callable[..., Tensor]] = {
     "count-mse": losses.count_mse,
     "rate-mse": losses.rate_mse,
     "first-spike": losses.first_spike_cross_entropy,
+    "per-step": losses.per_step_cross_entropy,
 }
-_SMOOTH = ("tet", "first-spike")  # losses that take label_smoothing
+_SMOOTH = ("tet", "first-spike", "per-step")  # losses that take label_smoothing
 
 
 def scores_of(outputs: Tensor, config: Config) -> Tensor:
-    """Return scores `[B, K]`, read out of `[T, B, K]` as configured; of first spikes: minus their time."""
+    """Return scores `[B, K]`, read out of `[T, B, K]` as configured; of first spikes: minus their time.
+
+    Where each step has a label, they are `[B * T, K]`.
+    """
     if outputs.ndim < 3:
         return outputs
+    if config.loss == "per-step":
+        return outputs.transpose(0, 1).flatten(0, 1)
     if config.loss == "first-spike":
         return -losses.first_spike_time(outputs)
     return READOUTS[config.readout](outputs)

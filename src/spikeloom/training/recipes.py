@@ -163,6 +163,58 @@ _FIRST_SPIKES: dict[str, Any] = {"channels": [16, 32], "hidden": [128]}
 _MOTIONS: dict[str, Any] = {"model": "hd_snn", "model_options": {"kernel": 9, "delays": 11}, "T": 25}
 
 
+# of 269,834 and 270,990 parameters, where a branch is as many synapses as a point neuron
+_DENDRITES: dict[str, tuple[str, dict[str, Any]]] = {
+    "point_snn": ("dense_snn", {"hidden": [256, 256]}),
+    "dendritic_snn": ("dendritic_snn", {"hidden": [78, 78]}),
+}
+# of pixels, tokens, bytes and words in time; of as many units, an EGRU has their thresholds besides
+_UNITS: dict[str, Any] = {"hidden": [128]}
+_SEQUENCES: dict[str, tuple[str, dict[str, Any]]] = {
+    "spiking_ssm": ("spiking_ssm", {"depth": 2, "state": 16}),
+    "egru": ("egru", _UNITS),
+    "gru": ("egru", {**_UNITS, "cell": "gru"}),
+}
+_SILENT: dict[str, Any] = {"rate_penalty": 1.0, "rate_lower": 0.0, "rate_upper": 0.05}
+
+
+def _sequences() -> dict[str, Recipe]:
+    """Return the recipes of long sequences: images by the pixel, lists of operators, texts."""
+    found = {}
+    for kind, (model, options) in _SEQUENCES.items():
+        base = Recipe(model=model, lr=5e-3, schedule="one-cycle", clip_norm=1.0)
+        if kind == "egru":
+            base = replace(base, **_SILENT)
+        narrow = {**options, "features": 64} if kind == "spiking_ssm" else options
+        wide = {**options, "features": 128} if kind == "spiking_ssm" else {**options, "trace": False}
+        for name, order in (("smnist", "raster"), ("psmnist", "permuted")):
+            found[f"{name}-{kind}"] = replace(
+                base,
+                data="mnist",
+                data_options={"sequence": order},
+                model_options=narrow,
+                epochs=3 if kind == "spiking_ssm" else 4,
+                batch_size=50 if kind == "spiking_ssm" else 200,
+            )
+        found[f"list-ops-{kind}"] = replace(
+            base,
+            data="list-ops",
+            data_options={"length": 64, "shortest": 8, "depth": 3, "samples": 20_000},
+            model_options={**narrow, "vocabulary": 16},
+            epochs=20,
+        )
+        text = replace(base, loss="per-step", batch_size=32, lr=1e-2, epochs=8)
+        for data, words in (("tinyshakespeare", 0), ("wikitext-2", 10_000)):
+            sizes = {"vocabulary": words or 256, "readout": "none", "dropout": 0.3 if words else 0.1}
+            found[f"{data}-{kind}"] = replace(
+                text,
+                data=data,
+                data_options={"words": words, "train": "valid"} if words else {},
+                model_options={**wide, **sizes},
+            )
+    return found
+
+
 def _small() -> dict[str, Recipe]:
     """Return the recipes of published kinds, made small, by the name of the data and the kind."""
     found = {}
@@ -186,7 +238,11 @@ def _small() -> dict[str, Recipe]:
         found[f"ttfs-{data}"] = replace(
             RECIPES[data], model="ttfs_net", model_options=_FIRST_SPIKES, T=6, epochs=12
         )
-    return found
+    for kind, (model, options) in _DENDRITES.items():
+        found[f"fashion-mnist-{kind}"] = replace(
+            RECIPES["fashion-mnist"], model=model, model_options=options, T=4, epochs=15
+        )
+    return {**found, **_sequences()}
 
 
 SMALL = _small()

@@ -21,6 +21,7 @@ from ..encoding import Cochlea, Delta
 from ..events import Events, Frames, Resize
 from ..names import unknown
 from .recipes import Recipe
+from .texts import TextOptions, load_text
 
 Options = TypeVar("Options")
 
@@ -121,7 +122,7 @@ def load_samples(recipe: Recipe) -> Dataset:
     * Events become frames of counts, `[N, T, 2, H, W]`, T a recording, whose numbers are taken as they are
       (up to 255). A data set that has no split is split in time: see `EventOptions`. (Training and test
       windows are then of the same recordings: their accuracy says that training works, and no more.)
-    * Sounds become what `SoundOptions` says.
+    * Sounds become what `SoundOptions` says, texts what `TextOptions` says.
 
     Raises:
         DataError: the data are damaged or out of reach.
@@ -141,6 +142,8 @@ def load_samples(recipe: Recipe) -> Dataset:
         return _sequences(data, image_options) if image_options.sequence else data
     if about.kind == "tokens":
         return _tokens(recipe)
+    if about.kind == "text":
+        return load_text(recipe.data, _options(TextOptions, recipe))
     return load_data(recipe.data)
 
 
