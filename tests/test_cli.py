@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -95,8 +96,20 @@ def test_train_and_evaluate_print_the_same_accuracy(
     first = capsys.readouterr().out
     assert "run folder: runs/digits-1" in first
     assert re.search(r"epoch 1/1  loss \S+  accuracy \S+  firing rate \S+  \S+ samples/s", first)
-    assert main(["evaluate", "runs/digits-1"]) == 0
-    assert accuracy(capsys.readouterr().out) == accuracy(first)
+    assert main(["evaluate", "runs/digits-1", "--samples", "30", "--json", "found.json"]) == 0
+    again = capsys.readouterr().out
+    assert accuracy(again) == accuracy(first)
+    for words in ("breaks even", "moved: fetched", "latency to decision", "mean of 30:", "45nm-int8: add"):
+        assert words in again
+    assert max(map(len, again.splitlines())) <= 110
+    written = json.loads(Path("found.json").read_text())
+    assert str(written["test_accuracy"]) == accuracy(first)
+    assert written["profile"]["samples"] == 30
+    assert written["energy"]["low"] < written["energy"]["high"]
+    assert main(["evaluate", "runs/digits-1", "--json", "none/found.json"]) == 2
+    assert main(["evaluate", "runs/digits-1", "--samples", "0"]) == 2
+    assert main(["evaluate", "runs/digits-1", "--convention", "paper"]) == 2
+    assert "did you mean 'papers'" in capsys.readouterr().err
     assert main(["train", "digits", "--run-dir", "runs/digits-1", *TINY]) == 1
     assert "--resume runs/digits-1" in capsys.readouterr().err
     assert main(["train", "mnist", "--resume", "runs/digits-1"]) == 2

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import spikeloom as sl
 from spikeloom.measure import CONVENTIONS, Convention, profile
-from spikeloom.measure.report import brief, joules
+from spikeloom.measure.text import brief, joules
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,17 @@ class Operations(Protocol):
     def evaluations(self) -> float: ...  # noqa: D102
 
 
+class Places(Protocol):
+    """What a convention asks of elementwise products and sums: see `Elementwise`."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def kinds(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def effective(self) -> float: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Energy:
     """What an inference costs.
@@ -57,8 +68,8 @@ class Convention:
 
     with 4.6 and 0.9 pJ: 32-bit floating point at 45 nm (Horowitz 2014, "Computing's energy problem", ISSCC).
     A product with a binary (or ternary) operand is an accumulate; one without is a multiply-accumulate.
-    It is not the energy of a chip: memory traffic, updates of neurons, routing, biases, norms (folded into
-    weights where they can be), pooling, sums and elementwise products are not in it.
+    It is not the energy of a chip: memory traffic (see `sl.measure.Hardware`), updates of neurons, routing,
+    biases, norms (folded into weights where they can be), pooling and residual sums are not in it.
 
     Attributes:
         e_mac: pJ for a multiply-accumulate.
@@ -85,6 +96,8 @@ class Convention:
     first: Literal["as run", "once", "every step"] = "as run"
     integer: Literal["mac", "ac", "levels"] = "mac"
     attention: Literal["pairs", "sparser"] = "pairs"
+    sums: Literal["free", "counted"] = "free"
+    elementwise: Literal["free", "counted"] = "free"
 
     def __post_init__(self) -> None:
         for name in ("e_mac", "e_ac"):
@@ -109,13 +122,28 @@ class Convention:
         """
         if not layer.kinds:
             return Energy(0.0, 0.0, 0.0)
-        by = finest(*layer.kinds)
-        times = 1.0
-        if first and self.first != "as run" and layer.evaluations:
-            times = (steps if self.first == "every step" else 1.0) / layer.evaluations
-        if by == "graded" or (by == "integer" and self.integer == "mac"):
+        times = self.times(layer, steps, first)
+        if not self.accumulates(layer):
             return self.energy(times * (layer.dense if self.macs == "dense" else layer.effective), 0.0)
-        return self.energy(0.0, times * self._accumulates(layer, by))
+        return self.energy(0.0, times * self._accumulates(layer, finest(*layer.kinds)))
+
+    def accumulates(self, layer: Operations) -> bool:
+        """Whether a layer's operations are accumulates, not multiply-accumulates."""
+        by = finest(*layer.kinds)
+        return not (by == "graded" or (by == "integer" and self.integer == "mac"))
+
+    def times(self, layer: Operations, steps: float, first: bool) -> float:
+        """Return how many times a layer counts, of what was run; see `charge`."""
+        if first and self.first != "as run" and layer.evaluations:
+            return (steps if self.first == "every step" else 1.0) / layer.evaluations
+        return 1.0
+
+    def charge_places(self, places: Places) -> Energy:
+        """Return what a sample's elementwise products, or sums, of a module cost."""
+        if places.kind == "sum":
+            return self.energy(0.0, places.effective if self.sums == "counted" else 0.0)
+        mask = finest(*places.kinds) in ("binary", "ternary")
+        return self.energy(places.effective if self.elementwise == "counted" and not mask else 0.0, 0.0)
 
     def _accumulates(self, layer: Operations, by: str) -> float:
         by_level = by == "integer" and self.integer == "levels"
@@ -141,12 +169,14 @@ _CHOICES = {
     "first": ("as run", "once", "every step"),
     "integer": ("mac", "ac", "levels"),
     "attention": ("pairs", "sparser"),
+    "sums": ("free", "counted"),
+    "elementwise": ("free", "counted"),
 }
 
 CONVENTIONS = {
     "counted": Convention(),
-    "papers": Convention(operations="rate", first="once", attention="sparser"),
-    "spikingformer": Convention(operations="rate", first="every step", attention="sparser"),
+    "papers": Convention(operations="rate", first="once", attention="sparser", sums="counted"),
+    "spikingformer": Convention(operations="rate", first="every step", attention="sparser", sums="counted"),
 }
 
 

@@ -47,6 +47,7 @@ class Product:
         each: the factor to it.
         other: the second operand where it is data, too.
         other_along: its axes shared with `data`.
+        weights: how many weights multiply it; 0 with `other`.
     """
 
     operation: str
@@ -58,6 +59,7 @@ class Product:
     each: int = 1
     other: Tensor | None = None
     other_along: tuple[int, ...] = ()
+    weights: int = 0
 
     def count(self) -> tuple[Values, Values | None, int, int]:
         """Return the operands' values, how many products have no zero from data, and the same by level.
@@ -141,9 +143,9 @@ def _matrices(a: Tensor, b: Tensor, is_weight: Callable[[Tensor], bool]) -> Prod
     m, n = a.shape[-2], b.shape[-1]
     dense, out = a.numel() * n, (*a.shape[:-1], n)
     if is_weight(b):
-        return Product("linear", dense, out, a, each=n)
+        return Product("linear", dense, out, a, each=n, weights=b.numel())
     if is_weight(a):
-        return Product("linear", dense, out, b, each=m)
+        return Product("linear", dense, out, b, each=m, weights=a.numel())
     batch = tuple(range(a.ndim - 2))
     last = a.ndim - 1
     return Product("matmul", dense, out, a, (*batch, last), other=b, other_along=(*batch, last - 1))
@@ -171,11 +173,11 @@ def _convolution(
         fans = tuple(_fan_out(*axis, n) for axis, n in zip(axes, size, strict=True))
         each, dense = weight.shape[1], x.numel() * weight.shape[1] * prod(kernel)
         out = (x.shape[0], weight.shape[1] * groups, *size)
-        return Product(f"conv_transpose{d}d", dense, out, x, along, fans, each)
+        return Product(f"conv_transpose{d}d", dense, out, x, along, fans, each, weights=weight.numel())
     out = (x.shape[0], weight.shape[0], *(_windows(*axis) for axis in axes))
     dense = prod(out) * prod(weight.shape[1:])
     fans = tuple(_fan_in(*axis) for axis in axes)
-    return Product(f"conv{d}d", dense, out, x, along, fans, weight.shape[0] // groups)
+    return Product(f"conv{d}d", dense, out, x, along, fans, weight.shape[0] // groups, weights=weight.numel())
 
 
 def _windows(n: int, kernel: int, stride: int, padding: int, dilation: int) -> int:

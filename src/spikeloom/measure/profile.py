@@ -22,6 +22,7 @@ def profile(
         found = sl.measure.profile(net, x)
         print(found)                       # a table, a row a layer
         found.energy.millijoules, found.price("papers").millijoules
+        print(found.energy_range())        # with memory traffic, beside the network without spikes
         found.to_dict()                    # for JSON
 
     Operations are those that ran, wherever they stand: convolutions, transposed ones, linear layers and
@@ -35,9 +36,11 @@ def profile(
 
     and of products of data by data those are effective in which neither is 0. Weights are taken as not 0.
     They are accumulates (AC) if an operand is binary or ternary over all that was measured, else
-    multiply-accumulates (MAC). Products of weights alone cost an inference nothing. Neither biases, norms,
-    updates of neurons, pooling, sums nor elementwise products are counted. Neurons are silent, or saturated,
-    that spiked never, or always, in all that was measured: more samples, fewer of either.
+    multiply-accumulates (MAC). Products of weights alone cost an inference nothing. Products of data by data
+    place by place, and sums over tokens or channels, are in `elementwise`, and cost what the convention says.
+    Neither biases, norms, residual sums nor pooling are counted; updates of neurons with memory traffic
+    alone. Neurons are silent, or saturated, that spiked never, or always, in all that was measured: more
+    samples, fewer of either.
 
     The network, its buffers and torch's random state are left as they were; no gradients are kept, no
     activations copied as a whole.

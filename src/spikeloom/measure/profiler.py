@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import CodeType
 from typing import Any, cast
@@ -14,17 +14,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .. import stream
-from ..neurons import Neuron
-from ..nn import NormNeuron, Recurrent
-from ..nn.time import spiking_layers
+from ..nn import Recurrent
 from ..uncompiled import uncompiled
 from . import flow
 from .conventions import Convention, find_convention
+from .elementwise import Tally, find_places
 from .flow import Flow, Weights, plain_attention
 from .products import Product, find_product
-from .report import Profile, Row
+from .report import Profile
+from .row import Elementwise, Row
+from .states import State, state_of
 from .tallies import Call, Layer, Root, Spikes, owned_parameters
+from .updates import updates_of
+from .watched import by_hand, fed, is_spiking, neuron_of, watched
 
 _CALL = nn.Module._call_impl.__code__.co_filename  # where a module's call begins
 _TORCH, _LAYERS = (os.path.dirname(cast(str, package.__file__)) + os.sep for package in (torch, nn))
@@ -62,12 +64,15 @@ class Profiler:
         self._convention = find_convention(convention)
         self._layers: dict[tuple[Any, ...], Layer] = {}
         self._neurons: dict[str, Spikes] = {}
+        self._places: dict[tuple[str, str], Tally] = {}
+        self._states: dict[nn.Module, dict[int, State]] = {}
         self._calls: list[Call] = []
         self._ran: set[nn.Module] = set()
         self._root = Root()
         self._site: _Site = ()  # where the last operation came from
         self._nth = 0  # and how many products came from there, one after the other
         self._watching: ExitStack | None = None
+        self._counting = False
         self._thread = 0
 
     def __enter__(self) -> Profiler:
@@ -75,9 +80,10 @@ class Profiler:
             raise RuntimeError("this Profiler is entered already; enter it once, around all calls")
         self._thread = threading.get_ident()
         self._calls.clear()
+        self._counting = False
         torch.clear_autocast_cache()  # weights cast before would not be known as weights
         with ExitStack() as watching:
-            for name, module in _watched(self._net):
+            for name, module in watched(self._net):
                 before = module.register_forward_pre_hook(self._before(name), with_kwargs=True)
                 watching.callback(before.remove)
                 after = module.register_forward_hook(self._after, always_call=True)
@@ -117,7 +123,7 @@ class Profiler:
             )
         steps = self._root.steps / samples if self._root.steps else 1.0
         owned = owned_parameters(self._net, self._ran, [layer.module for layer in self._layers.values()])
-        named: Counter[str] = Counter()
+        states, named = dict(self._states), Counter[str]()
         rows = []
         for layer in self._layers.values():
             named[layer.path] += 1
@@ -127,6 +133,7 @@ class Profiler:
                 times = layer.values / self._root.values * (steps if self._root.timed else 1.0)
                 evaluations = steps if times >= steps else 1.0
             spikes = self._neurons.get(layer.path) if layer.spikes else None
+            fired, chances, silent, saturated = (0, 0, None, None) if spikes is None else spikes.figures()
             rows.append(
                 Row(
                     path,
@@ -134,18 +141,38 @@ class Profiler:
                     _one_sample(layer.output, self._root.first),
                     owned.pop(layer.module, 0),
                     samples,
-                    tuple(kind for kind, *_ in layer.operands),
-                    tuple(some / max(1, of) for _, of, some in layer.operands),
-                    layer.magnitude / max(1, layer.operands[0][1]) if layer.operands else 0.0,
+                    tuple(one.kind for one in layer.operands),
+                    tuple(one.nonzero / max(1, one.elements) for one in layer.operands),
+                    layer.magnitude / max(1, layer.operands[0].elements) if layer.operands else 0.0,
                     layer.dense,
                     layer.effective,
                     layer.levels,
                     evaluations,
-                    *((0, 0, None, None) if spikes is None else spikes.figures()),
+                    fired,
+                    chances,
+                    silent,
+                    saturated,
+                    ranges=tuple((one.low, one.high) for one in layer.operands),
+                    elements=tuple(one.elements for one in layer.operands),
+                    weights=layer.weights,
+                    results=layer.results,
+                    state=self._kept(states.pop(layer.module, {})),
+                    updates=None if spikes is None else updates_of(neuron_of(layer.module)),
                 )
             )
         total = sum(p.numel() for p in self._net.parameters())
-        return Profile(tuple(rows), samples, steps, total, self._convention)
+        places = tuple(
+            Elementwise(path, kind, tally.kinds, samples, tally.dense, tally.effective)
+            for (path, kind), tally in self._places.items()
+        )
+        return Profile(tuple(rows), samples, steps, total, self._convention, places)
+
+    def _kept(self, calls: Mapping[int, State]) -> State | None:
+        """Return the states of a module's calls together: each call has its own."""
+        if not calls:
+            return None
+        every = calls.values()
+        return State(*(sum(getattr(one, name) for one in every) for name in ("values", "bytes", "moved")))
 
     # -- calls of modules -------------------------------------------------------------------------
 
@@ -154,9 +181,9 @@ class Profiler:
             if threading.get_ident() != self._thread:
                 return
             given = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-            call = Call(name, module, given, _by_hand(module))
+            call = Call(name, module, given, by_hand(module))
             if call.by_hand:
-                call.fed = _fed(cast(Recurrent, module))
+                call.fed = fed(cast(Recurrent, module))
             if not self._calls:
                 self._root.begin()
             self._calls.append(call)
@@ -171,13 +198,20 @@ class Profiler:
         # a call that raised has no output
         if torch._C._current_graph_task_id() == -1 and out is not None:
             if isinstance(out, Tensor):
+                self._counting = True  # what counting computes is not the network's
                 self._finish(call, module, out)
+                self._counting = False
             if not self._calls and module is self._net:
                 self._root.end(call.given)
 
     def _finish(self, call: Call, module: nn.Module, out: Tensor) -> None:
-        neuron = module if isinstance(module, Neuron) else getattr(module, "neuron", None)
-        if isinstance(neuron, Neuron) and getattr(module, "sees_time", module is neuron):
+        state = None if call.given is None else state_of(module, call.given, out)
+        if state is not None:
+            calls = self._states.setdefault(module, {})
+            calls[self._root.stated[module]] = state
+            self._root.stated[module] += 1
+        if is_spiking(module):
+            neuron = neuron_of(module)
             if call.by_hand:
                 self._feed(call, cast(Recurrent, module), out)
             self._root.meet(out)
@@ -189,7 +223,7 @@ class Profiler:
             self._neurons.setdefault(call.path, Spikes()).see(ordinal, out.detach())
             return
         own = [layer for layer in self._layers.values() if layer.module is module]
-        if not own and next(module.parameters(recurse=False), None) is not None:
+        if not own and (state is not None or next(module.parameters(recurse=False), None) is not None):
             own = [self._layer((module, "other"), call, module, _kind(module))]
         if len(own) == 1 and not list(module.children()):  # what else it does to its product is its output
             own[0].output = own[0].whole = own[0].whole or tuple(out.shape)
@@ -203,13 +237,21 @@ class Profiler:
 
     def _met(self, name: str, args: Sequence[Any], weights: Weights) -> None:
         """Count an operation, if it multiplies, for the innermost module that is called."""
-        if not self._calls or self._calls[-1].by_hand or torch._C._current_graph_task_id() != -1:
+        if (
+            self._counting
+            or not self._calls
+            or self._calls[-1].by_hand
+            or torch._C._current_graph_task_id() != -1
+        ):
             return
         call, site = self._calls[-1], _site()
         if site != self._site:
             self._site, self._nth = site, 0
         product = find_product(name, args, weights.has)
         if product is None:
+            places = None if is_spiking(call.module) else find_places(name, args, weights.has)
+            if places is not None:
+                self._places.setdefault((call.path, places.kind), Tally()).add(places)
             return
         # several in one call of PyTorch's, as in attention, are apart; those of a loop over time are not
         nth = 0 if product.other is None else self._nth
@@ -234,34 +276,6 @@ class Profiler:
         first = torch.zeros_like(out[:1]) if call.fed is None else call.fed.detach().unsqueeze(0)
         for heard in (first, out.detach()[:-1]):
             layer.add(Product("linear", heard.numel() * n, tuple(heard.shape), heard, each=n))
-
-
-def _watched(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Go through the modules, but those within one kernel, which would not run in it with hooks."""
-    within: set[nn.Module] = set()
-    for _, module, neuron in spiking_layers(net):
-        if module is not neuron:
-            within.add(neuron)
-        if isinstance(module, NormNeuron):
-            within.add(module.norm)
-        if _by_hand(module):
-            within.add(cast(Recurrent, module).synapse)
-    for name, module in net.named_modules():
-        if module not in within:
-            yield name or "(itself)", module
-
-
-def _by_hand(module: nn.Module) -> bool:
-    """Whether a module is a recurrent layer of which a kernel may run the synapse."""
-    return isinstance(module, Recurrent) and type(module.synapse) is nn.Linear
-
-
-def _fed(module: Recurrent) -> Tensor | None:
-    """Return what a stream brings to a recurrent layer from the chunk before."""
-    chunk = stream.current()
-    if chunk is None or module not in chunk.names:
-        return None
-    return chunk.initial.get(f"{chunk.names[module]}#{chunk.calls[module]}.feedback")
 
 
 def _site() -> _Site:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
 from .products import Product
-from .values import KINDS, Values, coarser, look
+from .states import State
+from .values import KINDS, Values, coarser, look, lower
 
 
 @dataclass
@@ -35,11 +38,13 @@ class Root:
     batch: tuple[int, int] | None = None  # T and B in this call
     first: tuple[int, int] | None = None  # and in the first one
     calls: Counter[nn.Module] = field(default_factory=Counter)
+    stated: Counter[nn.Module] = field(default_factory=Counter)  # calls of layers that keep something
 
     def begin(self) -> None:
         """Start a call."""
         self.batch = None
         self.calls.clear()
+        self.stated.clear()
 
     def meet(self, out: Tensor) -> None:
         """See the first neurons' output, which tells time and batch."""
@@ -61,6 +66,27 @@ class Root:
             self.steps += given.shape[0]
 
 
+@dataclass(frozen=True)
+class Operand:
+    """All values that flowed into a product at one side."""
+
+    kind: str = KINDS[0]
+    elements: int = 0
+    nonzero: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def and_also(self, more: Values) -> Operand:
+        """Return it with more values."""
+        return Operand(
+            coarser(self.kind, more.kind),
+            self.elements + more.elements,
+            self.nonzero + int(more.nonzero.sum()),
+            lower(self.low, more.low),
+            -lower(-self.high, -more.high),
+        )
+
+
 @dataclass
 class Layer:
     """Counts of one place where a module multiplies, or of its neurons."""
@@ -68,13 +94,16 @@ class Layer:
     path: str
     module: nn.Module
     kind: str
-    operands: list[tuple[str, int, int]] = field(default_factory=list)  # kind, elements, of which not 0
+    operands: list[Operand] = field(default_factory=list)
     dense: int = 0
     effective: int = 0
     levels: int = 0
     magnitude: int = 0
     evaluations: int = 0
     values: int = 0
+    weights: int = 0  # in a call
+    results: int = 0
+    state: State | None = None
     output: tuple[int, ...] = ()
     whole: tuple[int, ...] = ()  # of the module, where that is what it multiplies for
     spikes: bool = False
@@ -83,17 +112,15 @@ class Layer:
         """Count a product."""
         values, second, effective, levels = product.count()
         operands = [values] if second is None else [values, second]
-        before = self.operands or [(KINDS[0], 0, 0)] * len(operands)
-        self.operands = [_added(a, b) for a, b in zip(before, operands, strict=False)]
+        before = self.operands or [Operand()] * len(operands)
+        self.operands = [a.and_also(b) for a, b in zip(before, operands, strict=False)]
         self.dense += product.dense
         self.effective += effective
         self.levels += levels
         self.magnitude += int(values.magnitude.sum())
         self.values += product.data.numel()
-
-
-def _added(one: tuple[str, int, int], more: Values) -> tuple[str, int, int]:
-    return coarser(one[0], more.kind), one[1] + more.elements, one[2] + int(more.nonzero.sum())
+        self.weights = max(self.weights, product.weights)
+        self.results += prod(product.out)
 
 
 class Spikes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,12 +22,16 @@ class Values:
         elements: how many there are.
         nonzero: how many are not 0, by place along the axes kept, int64.
         magnitude: the sum of |x|, by place likewise, int64; of graded values it means nothing.
+        low: the least value; inf where there is none, nan where values are no numbers in order.
+        high: the greatest; -inf, nan likewise.
     """
 
     kind: str
     elements: int
     nonzero: Tensor
     magnitude: Tensor
+    low: float
+    high: float
 
 
 def coarser(one: str, other: str) -> str:
@@ -48,11 +53,11 @@ def look(x: Tensor, along: tuple[int, ...] = ()) -> Values:
     over = tuple(i for i, axis in enumerate(order) if axis not in along)
     apart = x.ndim > 0 and 0 not in over  # the pieces have places of their own
     found = [torch.zeros([x.shape[axis] for axis in kept], dtype=torch.int64, device=x.device)] * 2
-    kind = KINDS[0]
+    kind, low, high = KINDS[0], math.inf, -math.inf
     parts: list[list[Tensor]] = []
     for piece in _pieces(x.permute(order), over):
-        new, *counts = _look(piece, over, kind)
-        kind = coarser(kind, new)
+        new, least, most, *counts = _look(piece, over)
+        kind, low, high = coarser(kind, new), lower(low, least), -lower(-high, -most)
         if apart:
             parts.append(counts)
         else:
@@ -60,7 +65,13 @@ def look(x: Tensor, along: tuple[int, ...] = ()) -> Values:
     if parts:
         found = [torch.cat(counts) for counts in zip(*parts, strict=True)]
     back = [kept.index(axis) for axis in along]
-    return Values(kind, x.numel(), *(counts.permute(back) for counts in found))
+    nonzero, magnitude = (counts.permute(back) for counts in found)
+    return Values(kind, x.numel(), nonzero, magnitude, low, high)
+
+
+def lower(one: float, other: float) -> float:
+    """Return the lesser of two values; nan if either is."""
+    return math.nan if math.isnan(one) or math.isnan(other) else min(one, other)
 
 
 def _pieces(x: Tensor, over: tuple[int, ...], axis: int = 0) -> Iterator[Tensor]:
@@ -75,25 +86,27 @@ def _pieces(x: Tensor, over: tuple[int, ...], axis: int = 0) -> Iterator[Tensor]
             yield piece
 
 
-def _look(x: Tensor, over: tuple[int, ...], known: str) -> tuple[str, Tensor, Tensor]:
+def _look(x: Tensor, over: tuple[int, ...]) -> tuple[str, float, float, Tensor, Tensor]:
     # ones are counted exactly in single precision, below 2**24 of them
     exact = torch.float32 if x.numel() < 1 << 24 else torch.float64
     # what its square equals is 0 or 1, or infinity
     if not x.is_complex() and torch.equal(x * x, x) and bool(x.sum(dtype=exact).isfinite()):
         nonzero = _sum(x, over, exact)
-        return "binary", nonzero, nonzero
+        ones = int(nonzero.sum())
+        return "binary", float(ones == x.numel()), float(ones > 0), nonzero, nonzero
     nonzero = _sum((x != 0).to(exact), over, exact)
-    kind = "graded" if known == "graded" else _kind(x)
-    return kind, nonzero, nonzero if kind in ("graded", "ternary") else _sum(x.abs(), over, torch.float64)
-
-
-def _kind(x: Tensor) -> str:
     if x.is_complex():
-        return "graded"
+        return "graded", math.nan, math.nan, nonzero, nonzero
+    low, high = (float(value) for value in torch.aminmax(x))
+    kind = _kind(x, low, high)
+    magnitude = nonzero if kind in ("graded", "ternary") else _sum(x.abs(), over, torch.float64)
+    return kind, low, high, nonzero, magnitude
+
+
+def _kind(x: Tensor, low: float, high: float) -> str:
     if x.is_floating_point() and int(torch.count_nonzero(x.frac())):  # not 0 for nan and inf, too
         return "graded"
-    low, high = torch.aminmax(x)
-    return "ternary" if int(low) >= -1 and int(high) <= 1 else "integer"
+    return "ternary" if low >= -1 and high <= 1 else "integer"
 
 
 def _sum(x: Tensor, over: tuple[int, ...], dtype: torch.dtype) -> Tensor:
