@@ -115,7 +115,7 @@ def test_each_data_set_says_what_it_is() -> None:
             "wikitext-2",
         ),
         *("cifar10-dvs", "n-caltech101", "n-cars", "gen1", "1mpx", "dsec", "ddd17", "shd", "ssc"),
-        *("es-imagenet", "ucf101", "imagenet", "cifar100", "list-ops"),
+        *("es-imagenet", "ucf101", "imagenet", "cifar100", "list-ops", "mackey-glass", "chewie-reaching"),
     }
     assert set(list_data()) == wanted
     for name, (info, cls) in known().items():

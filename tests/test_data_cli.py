@@ -27,7 +27,11 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list_data()
     assert all(info(line.split()[0]).title in line for line in lines)
-    assert [line.split()[0] for line in lines if line.split()[2] == "here"] == ["digits", "list-ops"]
+    assert [line.split()[0] for line in lines if line.split()[2] == "here"] == [
+        "digits",
+        "list-ops",
+        "mackey-glass",
+    ]
     assert main(["data", "list", "audio"]) == 0
     assert capsys.readouterr().out.split()[0] == "fsdd"
     assert main(["data", "list", "audios"]) == 2

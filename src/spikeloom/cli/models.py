@@ -17,7 +17,7 @@ from ..models.markdown import cells
 from ..names import unknown
 from ..neurons import Neuron
 from ..surrogate import Surrogate
-from ..training import RECIPES, SMALL, find_recipe, published_recipes
+from ..training import RECIPES, SERIES, SMALL, find_recipe, published_recipes
 from .arguments import parse
 
 HEAD = ("model", "file", "parameters", "T", "input", "best published accuracy")
@@ -214,7 +214,7 @@ def _said(one: Published) -> str:
 
 def _recipes(entry: Entry) -> Iterator[str]:
     """Say which recipes train networks of its class, its own first; others take its name by `--model`."""
-    models = {name: find_recipe(name).model for name in (*RECIPES, *published_recipes())}
+    models = {name: find_recipe(name).model for name in (*RECIPES, *SERIES, *published_recipes())}
     yield from (name for name, model in models.items() if model == entry.name)
     for name, model in models.items():
         if model != entry.name and find_model(model).cls is entry.cls:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data import locate
-from ..training import EXPECTED, RECIPES, SMALL, find_recipe, published_recipes
+from ..training import EXPECTED, RECIPES, SERIES, SMALL, find_recipe, published_recipes
 from ..training.recipes import to_yaml
 from .arguments import parse
 
@@ -34,9 +34,11 @@ def run(argv: Sequence[str]) -> int:
         print(to_yaml(options.name, find_recipe(options.name)), end="")
         return 0
     table = Table("recipe", "data", "network", "accuracy", "time", "here", box=None, pad_edge=False)
-    for name, recipe in {**RECIPES, **SMALL}.items():
+    for name, recipe in {**RECIPES, **SERIES, **SMALL}.items():
         found = EXPECTED.get(name)
-        told = (f"{found.accuracy:.3f}", _time(found.seconds)) if found else ("not measured", "")
+        told = ("not measured", "")
+        if found:
+            told = (f"{found.accuracy:.3f} {found.score}".rstrip(), _time(found.seconds))
         table.add_row(name, recipe.data, recipe.model, *told, "yes" if locate(recipe.data) else "no")
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)

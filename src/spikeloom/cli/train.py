@@ -14,6 +14,7 @@ import tyro
 from ..allocator import keep_freed_memory
 from ..training import (
     RECIPES,
+    SERIES,
     Interrupted,
     Recipe,
     Result,
@@ -31,7 +32,7 @@ USAGE = f"""usage: spikeloom train RECIPE [--overlay FILE] [--epochs N] [--seed 
        spikeloom train runs/x/config.yaml     the same run again, or any YAML file that starts from a recipe
        spikeloom train RECIPE --resume DIR    a run that was stopped goes on
 
-recipes: {", ".join(RECIPES)}
+recipes: {", ".join((*RECIPES, *SERIES))}
 spikeloom train RECIPE --help explains every field, with the recipe's values."""
 
 
@@ -64,7 +65,9 @@ class Options:
 
 def run(argv: Sequence[str]) -> int:
     """Run the verb; return the exit code."""
-    first, rest = first_word(argv, f"train: the recipe, one of {', '.join(RECIPES)}, or a YAML file")
+    first, rest = first_word(
+        argv, f"train: the recipe, one of {', '.join((*RECIPES, *SERIES))}, or a YAML file"
+    )
     if first is None:
         print(USAGE)
         return 0
@@ -151,8 +154,9 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def show(result: Result) -> None:
-    """Print what a network does, its accuracy in full last."""
+    """Print what a network does, its accuracy, or its scores, in full last."""
     rates = "  ".join(f"{name} {rate:.4f}" for name, rate in result.firing_rates.items())
     print(f"firing rate (spikes per neuron and step): {rates}")
     print(f"epochs: {result.epochs}, {result.seconds_per_epoch:.2f} s each")
-    print(f"test accuracy: {result.test_accuracy}")
+    for name, value in (result.scores or {"accuracy": result.test_accuracy}).items():
+        print(f"test {name}: {value}")

@@ -54,8 +54,8 @@ class Images:
 
     Attributes:
         pixels: images `[N, C, H, W]`, or sequences `[N, T, ...]`: frames `[N, T, C, H, W]`, bands of sound
-            `[N, T, F]`; uint8.
-        labels: `[N]`, int64.
+            `[N, T, F]`; uint8, or float32 of what is measured, as a series.
+        labels: `[N]`, int64; of series, what each step is to give, float32 `[N, T, K]`.
     """
 
     pixels: Pixels

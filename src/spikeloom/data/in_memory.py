@@ -36,5 +36,6 @@ class InMemory(Stored):
         return len(self.images)
 
     def item(self, index: int) -> tuple[Tensor, Any]:
-        """Return an image, uint8 `[C, H, W]`, and its class."""
-        return self.images.pixels[index], int(self.images.labels[index])
+        """Return an image, uint8 `[C, H, W]`, and its class; a series and what each step is to give."""
+        label = self.images.labels[index]
+        return self.images.pixels[index], label if label.ndim else int(label)

@@ -51,10 +51,10 @@ class Info:
     Attributes:
         name: what `load` calls it.
         title: what it is, in a line.
-        kind: what a sample is: "images", "events", "audio", "text", "tokens", "graph", "video" or
-            "detection".
+        kind: what a sample is: "images", "events", "audio", "text", "tokens", "graph", "video",
+            "detection" or "series", numbers in time and what each step is to give.
         splits: the names of its splits, with the number of samples in each; None where options decide.
-        classes: the name of each label; empty where a label is no class.
+        classes: the name of each label, or of each number that a step is to give; empty where there are none.
         licence: the licence of the data.
         citation: whom to cite.
         homepage: where people read about it.

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..neurons import LI
 from ..nn import PerStep, Unit
 from .parts import Readout, activation, read
 from .registry import model
@@ -31,6 +32,8 @@ class DenseSNN(nn.Module):
         neuron_options: its arguments.
         dropout: the share of each layer's outputs that training hides from the next.
         readout: "mean" over time, or "none": the scores of each step.
+        readout_tau: time constant, in steps, of a leaky integrator (`sl.LI`) behind the readout, for numbers
+            that are slower than spikes, as a hand's velocity; None for none.
 
     Input `[B, in_features]`, shown for T steps, or `[T, B, in_features]`, of any T; images `[B, C, H, W]` and
     frames `[T, B, C, H, W]` are flattened. Output `[B, num_classes]`, or `[T, B, num_classes]` with readout
@@ -51,6 +54,7 @@ class DenseSNN(nn.Module):
         neuron_options: Mapping[str, Any] | None = None,
         dropout: float = 0.0,
         readout: Readout = "mean",
+        readout_tau: float | None = None,
     ) -> None:
         super().__init__()
         if T < 1:
@@ -74,6 +78,7 @@ class DenseSNN(nn.Module):
             size = width
         head = nn.Linear(size, num_classes)
         self.head = PerStep(nn.Dropout(dropout), head) if dropout else PerStep(head)
+        self.leak = None if readout_tau is None else LI(readout_tau)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores."""
@@ -85,4 +90,5 @@ class DenseSNN(nn.Module):
                 x = x.expand(self.T, *x.shape[1:])
             x = neuron(x)
         y: Tensor = self.head(x)
+        y = y if self.leak is None else self.leak(y)
         return y.mean(0) if self.readout == "mean" else y

@@ -23,6 +23,7 @@ from .losses import (
 from .recipes import (
     EXPECTED,
     RECIPES,
+    SERIES,
     SMALL,
     Expected,
     Recipe,
@@ -41,6 +42,7 @@ __all__ = [
     "EXPECTED",
     "READOUTS",
     "RECIPES",
+    "SERIES",
     "SMALL",
     "Config",
     "Expected",

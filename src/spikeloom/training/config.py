@@ -36,7 +36,7 @@ _CHECKS: dict[str, _Check] = {
         ("layer_decay", "step_factor", "mix_share"), ("a number in (0, 1]", lambda v: 0 < v <= 1)
     ),
 }
-_UNSMOOTHED = ("count-mse", "rate-mse")
+_UNSMOOTHED = ("count-mse", "rate-mse", "mse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ class Config:
         strategy: how they share the work: each has the whole network ("ddp"), or a part of it ("fsdp").
         precision: of the arithmetic; bf16 and fp16 are mixed: weights and neurons' states stay fp32.
         loss: what is minimised; all but "cross-entropy" need a network that gives each step's scores;
-            "per-step" is for labels `[B, T]`, one a step, as the tokens that come next.
+            "per-step" is for labels `[B, T]`, one a step, as the tokens that come next; "mse" for numbers
+            `[B, T, K]` that each step is to give.
         loss_options: further arguments of the loss, as weight=1e-3 of "tet".
         readout: how [T, B, K] becomes scores [B, K]: "mean", "sum", "last" or "max" over time.
         label_smoothing: share of a label that is spread over all classes.
@@ -110,7 +111,7 @@ class Config:
     devices: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
-    loss: Literal["cross-entropy", "tet", "count-mse", "rate-mse", "first-spike", "per-step"] = (
+    loss: Literal["cross-entropy", "tet", "count-mse", "rate-mse", "first-spike", "per-step", "mse"] = (
         "cross-entropy"
     )
     loss_options: dict[str, Any] = field(default_factory=dict)

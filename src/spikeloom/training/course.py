@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 Record = dict[str, Any]
@@ -25,6 +25,7 @@ class Result:
         firing_rates: spikes per neuron and step, by layer.
         epochs: how many epochs the network was trained for.
         seconds_per_epoch: their mean time; nan if there was none.
+        scores: of numbers in the place of classes: `training.regression.Scores`, by name.
     """
 
     test_accuracy: float
@@ -32,6 +33,7 @@ class Result:
     firing_rates: dict[str, float]
     epochs: int
     seconds_per_epoch: float
+    scores: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

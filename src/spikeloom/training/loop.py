@@ -29,6 +29,7 @@ from .objective import Terms, scores_of
 from .optimizers import make_optimizer, set_rate
 from .progress import Reporter
 from .recipes import Recipe
+from .regression import Scores
 from .run_folder import RunError, RunFolder, Tensors
 
 
@@ -214,10 +215,10 @@ class Training:
     # -- measuring --------------------------------------------------------------------------------
 
     def measure(self, feed: Feed) -> Record:
-        """Return loss and accuracy on a split, of the weights that would be kept."""
+        """Return loss and accuracy on a split, or scores, of the weights that would be kept."""
         net = self._kept().eval()
         self._share_buffers(net)
-        sums = [0.0, 0.0, 0.0]
+        sums, scores = [0.0, 0.0, 0.0], Scores()
         with torch.inference_mode(), self.fabric.autocast():
             for x, y, axis, mine, _ in feed.batches():
                 x, y = self._here(x), self.fabric.to_device(y)
@@ -226,8 +227,11 @@ class Training:
                     sums[0] += float(self.terms.loss(outputs, y)) * mine
                     sums[1] += self._right(outputs, y)
                     sums[2] += mine
+                if self.config.loss == "mse":
+                    scores.add(outputs, y, counted=mine > 0)
         loss, correct, seen = total(self.fabric, sums)
-        return {"loss": loss / seen, "accuracy": correct / seen}
+        scores = Scores(total(self.fabric, scores.sums))
+        return {"loss": loss / seen, "accuracy": correct / seen, **scores.found()}
 
     def _here(self, x: Tensor) -> Tensor:
         """Return samples on the device, in the precision that is asked for."""
@@ -264,7 +268,8 @@ class Training:
             found = self.measure(self._feed(self.test_split))
         seconds = [line["seconds"] for line in self.history]
         mean = sum(seconds) / len(seconds) if seconds else math.nan
-        return Result(found["accuracy"], found["loss"], rates.layers(), len(self.history), mean)
+        scores = {name: value for name, value in found.items() if name not in ("accuracy", "loss")}
+        return Result(found["accuracy"], found["loss"], rates.layers(), len(self.history), mean, scores)
 
     def _close_epoch(self, reporter: Reporter | None, loggers: Sequence[Guarded]) -> None:
         """Measure, keep what is to be kept, and tell."""

@@ -105,6 +105,8 @@ def _latency(
     run: RunFolder, net: nn.Module, recipe: Recipe, data: Dataset, samples: int | None
 ) -> tuple[Latency | None, str]:
     """Return how early a network decides, or why that cannot be said."""
+    if recipe.loss == "mse":
+        return None, "it gives numbers, and decides nothing"
     arguments = find_model(recipe.model).arguments
     own = recipe.model_options.get("readout", arguments.get("readout", "none"))
     stepwise = net

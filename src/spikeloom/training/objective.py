@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..names import unknown
-from . import losses
+from . import losses, regression
 from .config import Config
 from .learning import Objective
 from .losses import READOUTS, mean_over_time
@@ -23,6 +23,7 @@ _PER_STEP: dict[str, Callable[..., Tensor]] = {
     "rate-mse": losses.rate_mse,
     "first-spike": losses.first_spike_cross_entropy,
     "per-step": losses.per_step_cross_entropy,
+    "mse": regression.mse,
 }
 _SMOOTH = ("tet", "first-spike", "per-step")  # losses that take label_smoothing
 

@@ -29,8 +29,10 @@ def _parts(metrics: Mapping[str, Any], brief: bool) -> list[_Part]:
     loss, accuracy = metrics["loss"], metrics["accuracy"]
     rate, speed = metrics.get("firing_rate"), metrics.get("samples_per_second")
     spikes = rate is not None and metrics.get("layers") != {}  # a network without neurons has none
-    told = "accuracy" if _known(accuracy) else "loss"  # of labels that are no classes
-    measured = [(name, metrics[name][told]) for name in ("validation", "test") if name in metrics]
+    splits = [name for name in ("validation", "test") if name in metrics]
+    numbers = all("r2" in metrics[name] for name in splits)
+    told = "accuracy" if _known(accuracy) else "r2" if numbers else "loss"  # of labels that are no classes
+    measured = [(name, metrics[name][told]) for name in splits]
     if brief:
         parts = [(0, f"loss {loss:.3f}")] + ([(2, f"acc {accuracy:.3f}")] if _known(accuracy) else [])
         parts += [(1, f"{name[:4].removesuffix('i')} {value:.3f}") for name, value in measured]

@@ -118,7 +118,7 @@ def load_samples(recipe: Recipe) -> Dataset:
     """Return the recipe's data.
 
     * Images are taken as they are, or as `ImageOptions` says.
-    * Tokens are sequences as they are, `[N, T, 1]`; `data_options` are the data set's own.
+    * Tokens are sequences as they are, `[N, T, 1]`, and so are series; `data_options` are the data set's own.
     * Events become frames of counts, `[N, T, 2, H, W]`, T a recording, whose numbers are taken as they are
       (up to 255). A data set that has no split is split in time: see `EventOptions`. (Training and test
       windows are then of the same recordings: their accuracy says that training works, and no more.)
@@ -140,7 +140,12 @@ def load_samples(recipe: Recipe) -> Dataset:
         image_options = _options(ImageOptions, recipe)
         data = _pictures(recipe, image_options)
         return _sequences(data, image_options) if image_options.sequence else data
-    if about.kind == "tokens":
+    if about.kind == "series" and recipe.validation:
+        raise ValueError(
+            f"recipe: validation = {recipe.validation:g}, but windows of {recipe.data} overlap: hold out the "
+            "end of what is learned from instead, as with --set data_options.held_out=0.3"
+        )
+    if about.kind in ("tokens", "series"):
         return _tokens(recipe)
     if about.kind == "text":
         return load_text(recipe.data, _options(TextOptions, recipe))
