@@ -15,7 +15,9 @@ from .recompute import checkpoint_time, recompute
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from . import data, encoding, events, measure, training, viz
+    from . import data, deploy, encoding, events, measure, training, viz
+    from .deploy.nir_export import to_nir
+    from .deploy.nir_import import from_nir
     from .training import train
 
 __version__ = "0.1.0"
@@ -33,16 +35,19 @@ __all__ = [
     "checkpoint_time",
     "create_model",
     "data",
+    "deploy",
     "encoding",
     "events",
     "explain",
     "fold",
+    "from_nir",
     "list_models",
     "measure",
     "nn",
     "packed_spikes",
     "recompute",
     "surrogate",
+    "to_nir",
     "train",
     "training",
     "viz",
@@ -55,6 +60,14 @@ def __getattr__(name: str) -> Any:
         from .training import train
 
         return train
-    if name in ("data", "encoding", "events", "measure", "training", "viz"):
+    if name == "to_nir":
+        from .deploy.nir_export import to_nir
+
+        return to_nir
+    if name == "from_nir":
+        from .deploy.nir_import import from_nir
+
+        return from_nir
+    if name in ("data", "deploy", "encoding", "events", "measure", "training", "viz"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,418 @@
+"""Networks written as graphs of NIR: the same numbers, or an error that names the layer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..announce import announce
+from ..neurons import Neuron
+from .graph import Graph, Node, Ref, read_network
+from .membrane import NotAMembrane, read_membrane
+from .nir_files import write_nir
+from .nir_hints import hint_of
+from .nir_layers import LAYERS, Refused, write_layer
+from .nir_network import StepByStep
+from .nir_units import (
+    Discretisation,
+    Fires,
+    NirError,
+    check_units,
+    make,
+    membrane_fields,
+    nir_module,
+)
+
+_MEAN = ("mean", "sum")
+
+
+def to_nir(
+    net: nn.Module,
+    x: Tensor,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    dt: float = 1e-4,
+    discretisation: Discretisation = "euler",
+    fires: Fires = ">",
+) -> Any:
+    r"""Return a network as a graph of NIR, without loss, or raise.
+
+    Constants in seconds are those whose step of length dt, under the discretisation named, is the network's:
+    see `spikeloom.deploy.nir_units` for the equations. NIR fires above its threshold and our neurons at
+    theirs, so that a threshold is written as the next smaller number. Batch norms are folded first; what is
+    left of them is written as a convolution of one tap. A mean (or sum) over time at the end has no node in
+    NIR: the graph ends before it, which is announced and stands in its metadata.
+
+    The graph's metadata has dt, discretisation, fires, dtype and readout; that of each node the module's
+    path, and what `sl.from_nir` makes the very same neuron from. Other readers need none of it.
+
+    Arguments:
+        net: a network in evaluation mode.
+        x: a sample of its input, `[T, B, ...]`; its shape and dtype matter.
+        path: a file to write, too; it is there whole or not at all.
+        dt: a time step, in seconds; readers must run with the same one. snnTorch knows no other than 1e-4.
+        discretisation: "euler" or "exponential".
+        fires: ">" as NIR's text says, or ">=" for readers that fire at the threshold, which is then written
+            as it is.
+
+    Raises:
+        NirError: what NIR cannot say: the layer's path, why, and what could stand there.
+        ModuleNotFoundError: the package nir is not installed.
+        RuntimeError: a network in training mode.
+    """
+    check_units(dt, discretisation, fires)
+    nir = nir_module()
+    graph = read_network(net, x)
+    writer = _Writer(graph, x, dt, discretisation, fires)
+    nodes, edges, shapes = writer.write()
+    metadata = {
+        "writer": "spikeloom",
+        "dt": float(dt),
+        "discretisation": discretisation,
+        "fires": fires,
+        "dtype": str(writer.dtype).removeprefix("torch."),
+        **writer.readout,
+    }
+    found = _graph(nir, nodes, edges, metadata, shapes)
+    if writer.readout:
+        announce(
+            f"to_nir: the network ends with a {writer.readout['readout']} over time, which NIR has no node "
+            "for; the graph ends before it, with the output of each step"
+        )
+    if path is not None:
+        write_nir(path, found)
+    return found
+
+
+class _Writer:
+    """Turns a graph of layers into nodes and edges of NIR."""
+
+    def __init__(
+        self, graph: Graph, x: Tensor, dt: float, discretisation: Discretisation, fires: Fires
+    ) -> None:
+        self.graph, self.dt, self.discretisation, self.fires = graph, dt, discretisation, fires
+        self.dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self.readout: dict[str, str] = {}
+        self._made: dict[str, list[str]] = {}  # what of NIR adds up to a node's output
+
+    def write(self) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
+        """Return nodes, edges, and shapes of each node's input and output."""
+        end = self._end()
+        shape = self.graph.input.shape
+        self._made["input"] = [self._add("input", "Input", [], shape, shape, input_type=np.array(shape))]
+        for node in self.graph:
+            if node.kind == "input" or node.name in self._beyond(end):
+                continue
+            try:
+                self._made[node.name] = self._write(node)
+            except (NotAMembrane, Refused) as error:
+                raise self.refusal(node, error) from error
+        shape = self.graph[end].shape
+        self._add("output", "Output", self._made[end], shape, shape, output_type=np.array(shape))
+        return self.nodes, self.edges, self.shapes
+
+    def _beyond(self, end: str) -> set[str]:
+        return {self.graph.output} - {end}
+
+    def _end(self) -> str:
+        """Return the last node with a time axis; what comes behind it is a readout."""
+        last = self.graph[self.graph.output]
+        untimed = [node for node in self.graph if not node.timed]
+        if not untimed:
+            return last.name
+        dims = (*last.args[1:2], last.kwargs.get("dim", last.kwargs.get("axis")))
+        over_time = any(dim in (0, (0,), [0]) for dim in dims if dim is not None)
+        if (
+            untimed != [last]
+            or last.kind not in _MEAN
+            or not over_time
+            or last.folded
+            or len(last.inputs) != 1
+        ):
+            first = untimed[0]
+            raise NirError(
+                f"to_nir: {first.name!r} ({first.kind}) has no time axis; in NIR all nodes have one, and "
+                "only a mean or sum over time as the network's last layer can be left out; export the "
+                "network before it, as with readout='none'"
+            )
+        self.readout = {"readout": last.kind}
+        return last.inputs[0]
+
+    def refusal(self, node: Node, error: ValueError) -> NirError:
+        """Return the error for a node."""
+        what = (
+            f"{type(node.module).__name__} {node.path!r}"
+            if node.module is not None
+            else (f"{node.kind}() in {node.path!r}" if node.path else f"{node.kind}()")
+        )
+        return NirError(f"to_nir: NIR cannot say {what}: {error}")
+
+    # -- one node ---------------------------------------------------------------------------------
+
+    def _write(self, node: Node) -> list[str]:
+        module = node.module
+        if module is None:
+            return self._function(node)
+        sources = self._sources(node)
+        taken = self.graph[node.inputs[0]].shape
+        if len(node.inputs) != 1:
+            raise Refused("it takes several inputs, and a node of NIR the sum of them")
+        name = _safe(node.name)
+        if isinstance(module, StepByStep):
+            return self._loops(module, name, sources)
+        if isinstance(module, Neuron):
+            return [self._neuron(module, name, node, sources, taken)]
+        if getattr(module, "synapse", None) is not None and isinstance(
+            getattr(module, "neuron", None), Neuron
+        ):
+            return [self._recurrent(module, name, node, sources, taken)]
+        return write_layer(module, name, sources, taken, node.shape, self)
+
+    def _sources(self, node: Node) -> list[str]:
+        return [source for name in node.inputs for source in self._made[name]]
+
+    def _neuron(
+        self, neuron: Neuron, name: str, node: Node, sources: list[str], shape: tuple[int, ...]
+    ) -> str:
+        return self.neuron(neuron, name, node.path, sources, shape)
+
+    def neuron(self, neuron: Neuron, name: str, path: str, sources: list[str], shape: tuple[int, ...]) -> str:
+        """Write a neuron."""
+        membrane = read_membrane(neuron, shape, self.dtype)
+        if membrane.threshold is not None and np.any(membrane.threshold <= 0):
+            low = membrane.threshold.min()
+            raise Refused(f"its threshold is {low:g}, at which a membrane at rest fires; give one above 0")
+        if membrane.reset == "soft":
+            raise Refused(
+                "its reset is soft, by subtraction, but NIR's neurons are reset to a value; train it with "
+                "reset='hard', which is another neuron: no node of NIR is this one"
+            )
+        kind, fields = membrane_fields(membrane, self.dt, self.discretisation, self.fires, self.dtype)
+        for field, value in fields.items():
+            if not np.all(np.isfinite(value)):
+                raise Refused(f"its {field} would not be finite")
+        metadata = {"path": path, **hint_of(neuron)}
+        if membrane.reset == "hard" and not _says_reset(kind):
+            metadata["reset"] = "hard"
+            announce(
+                f"to_nir: nir {nir_module().version} has no field for a reset, whose readers take it as they "
+                "like; the node's metadata says that it is hard. nir >= 1.0.6 has v_reset: "
+                "pip install -U 'nir>=1.0.8'"
+            )
+        return self._add(name, kind, sources, shape, shape, metadata=metadata, **fields)
+
+    def _recurrent(
+        self, module: Any, name: str, node: Node, sources: list[str], shape: tuple[int, ...]
+    ) -> str:
+        written = self._neuron(module.neuron, name, node, sources, shape)
+        back, parts = [written], module.synapse
+        parts = list(parts.named_children()) if type(parts) is nn.Sequential else [("", parts)]
+        now = shape
+        for part, layer in parts:
+            with torch.no_grad():
+                after = tuple(layer(torch.zeros(1, *now, dtype=self.dtype)).shape[1:])
+            inner = f"{name}_synapse" + (f"_{part}" if part else "")
+            try:
+                back = write_layer(layer, inner, back, now, after, self)
+            except Refused as error:
+                raise Refused(f"its synapse holds {type(layer).__name__}: {error}") from error
+            now = after
+        self.edges += [(source, written) for source in back]
+        return written
+
+    def _loops(self, module: StepByStep, name: str, sources: list[str]) -> list[str]:
+        """Write a graph that was read from NIR, and has loops of its own, as it was."""
+        names = {inner: f"{name}_{inner}" for inner in module.layers}
+        for inner, layer in module.layers.items():
+            taken, made = module.shapes[inner]
+            try:
+                if isinstance(layer, Neuron):
+                    self.neuron(layer, names[inner], inner, [], taken)
+                else:
+                    written = write_layer(layer, names[inner], [], taken, made, self)
+                    assert written == [names[inner]]
+            except (NotAMembrane, Refused) as error:
+                raise Refused(f"its layer {inner!r}, {type(layer).__name__}: {error}") from error
+        for inner, before in module.sources.items():
+            for source in before:
+                given = sources if source == "input" else [names[source]]
+                self.edges += [(one, names[inner]) for one in given]
+        return [names[inner] for inner in module.ends]
+
+    # -- functions --------------------------------------------------------------------------------
+
+    def _function(self, node: Node) -> list[str]:
+        refs = [a for a in node.args if isinstance(a, Ref)]
+        numbers = [a for a in node.args if isinstance(a, (int, float, Tensor)) and not isinstance(a, bool)]
+        made = [self._made[ref.node] for ref in refs]
+        if any(ref.item is not None for ref in refs):
+            raise Refused("it takes a part of another's outputs; NIR's nodes have one output")
+        kind, plain = (
+            node.kind.removeprefix("i") if node.kind in ("iadd", "isub", "imul") else node.kind,
+            not node.kwargs,
+        )
+        shape = node.shape
+        same = all(self.graph[ref.node].shape == shape for ref in refs)
+        if kind in ("add", "radd", "sub", "rsub") and len(refs) == 2 and plain and same:
+            first, second = made if kind != "rsub" else made[::-1]
+            if kind in ("sub", "rsub"):
+                second = [self.scale(_safe(node.name), second, shape, -1.0)]
+            return first + second
+        if kind in ("mul", "rmul") and len(refs) == 1 and len(numbers) == 1 and plain and same:
+            return [self.scale(_safe(node.name), made[0], shape, self._factor(node, numbers[0]))]
+        if kind == "neg" and same:
+            return [self.scale(_safe(node.name), made[0], shape, -1.0)]
+        if kind in ("flatten", "reshape", "view", "unsqueeze", "squeeze") and len(refs) == 1:
+            taken = self.graph[refs[0].node].shape
+            return self.flatten(_safe(node.name), made[0], taken, shape)
+        if kind == "mean" and len(refs) == 1:
+            return self._mean(node, made[0], self.graph[refs[0].node].shape)
+        raise Refused(_FUNCTIONS.get(kind, "it is none of NIR's operations (sums, scales, flattening)"))
+
+    def _mean(self, node: Node, sources: list[str], taken: tuple[int, ...]) -> list[str]:
+        """Write a mean over all of space."""
+        dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+        whole = len(node.taken[0])
+        dims = {d % whole for d in ((dims,) if isinstance(dims, int) else dims or ())}
+        if len(taken) != 3 or dims != {whole - 2, whole - 1}:
+            raise Refused("it is a mean over other than the last two axes of [channels, height, width]")
+        kernel, name, few = np.array(taken[1:]), _safe(node.name), (taken[0], 1, 1)
+        fields = {"kernel_size": kernel, "stride": kernel.copy(), "padding": np.zeros(2, int)}
+        pooled = [self._add(name, "AvgPool2d", sources, taken, few, **fields)]
+        return self.flatten(f"{name}_flatten", pooled, few, node.shape)
+
+    def _factor(self, node: Node, number: Any) -> Any:
+        """Return a constant factor as it meets one sample."""
+        if not isinstance(number, Tensor) or number.ndim == 0:
+            return float(number)
+        lead = 1 if node.folded else 2
+        spare = number.ndim - len(node.shape)
+        if spare > 0 and (spare > lead or any(n != 1 for n in number.shape[:spare])):
+            raise Refused("it scales steps or samples differently")
+        return self.array(number.reshape(number.shape[max(spare, 0) :]), "its factor")
+
+    # -- what layers are written with -------------------------------------------------------------
+
+    def scale(self, name: str, sources: list[str], shape: tuple[int, ...], by: Any) -> str:
+        """Write a Scale."""
+        kind = np.float64 if self.dtype == torch.float64 else np.float32
+        return self._add(name, "Scale", sources, shape, shape, scale=np.broadcast_to(by, shape).astype(kind))
+
+    def flatten(
+        self, name: str, sources: list[str], taken: tuple[int, ...], made: tuple[int, ...]
+    ) -> list[str]:
+        """Write a Flatten, as which a reshape may do."""
+        if taken == made:
+            return sources
+        for start in range(len(taken)):
+            end = start + len(taken) - len(made)
+            if len(made) >= 1 and end < len(taken) and end > start:
+                middle = int(np.prod(taken[start : end + 1]))
+                if (*taken[:start], middle, *taken[end + 1 :]) == made:
+                    last = -1 if end == len(taken) - 1 else end
+                    given = {"input_type": {"input": np.array(taken)}, "start_dim": start, "end_dim": last}
+                    return [self._add(name, "Flatten", sources, taken, made, **given)]
+        raise Refused(f"it reshapes {taken} to {made}; NIR only flattens")
+
+    def array(self, value: Any, what: str) -> np.ndarray[Any, Any]:
+        """Return weights in the network's dtype, checked."""
+        found = (
+            value.detach().to("cpu", self.dtype).numpy() if isinstance(value, Tensor) else np.asarray(value)
+        )
+        if not np.all(np.isfinite(found)):
+            raise Refused(f"{what} holds numbers that are not finite (NaN or infinity)")
+        return np.ascontiguousarray(found)
+
+    def add(
+        self,
+        name: str,
+        kind: str,
+        sources: list[str],
+        taken: tuple[int, ...],
+        made: tuple[int, ...],
+        **fields: Any,
+    ) -> str:
+        """Write a node."""
+        return self._add(name, kind, sources, taken, made, **fields)
+
+    def _add(
+        self,
+        name: str,
+        kind: str,
+        sources: list[str],
+        taken: tuple[int, ...],
+        made: tuple[int, ...],
+        **fields: Any,
+    ) -> str:
+        again, unique = 1, name
+        while unique in self.nodes:
+            again += 1
+            unique = f"{name}_{again}"
+        for source in dict.fromkeys(sources):
+            count = sources.count(source)
+            if count > 1:  # NIR's edges have no weights
+                source = self.scale(f"{unique}_times", [source], taken, float(count))
+            self.edges.append((source, unique))
+        self.nodes[unique] = make(kind, **fields)
+        self.shapes[unique] = (tuple(taken), tuple(made))
+        return unique
+
+
+_FUNCTIONS = {
+    "mul": "it multiplies signals, which no node of NIR does; AND of spikes is a sum and a threshold of 1.5",
+    "matmul": "it multiplies signals, as attention does; NIR's nodes have constant weights",
+    "bmm": "it multiplies signals, as attention does; NIR's nodes have constant weights",
+    "scaled_dot_product_attention": "NIR has no attention; nets of convolutions have a graph",
+    "softmax": "NIR has no attention; a network of convolutions or linear layers has a graph",
+    "rsub": "it takes from a constant; NIR has no constant signals",
+    "cat": "NIR's nodes have one input and concatenate nothing; a sum of two linear layers is the same",
+    "max_pool2d": "NIR has no max pooling; of spikes, SumPool2d and a threshold of 0.5 is the same",
+}
+
+
+def _safe(name: str) -> str:
+    """Return a name that is one for HDF5 and for modules, too."""
+    return name.replace(".", "_").replace("#", "_").replace("/", "_") or "net"
+
+
+def _says_reset(kind: str) -> bool:
+    import inspect
+
+    return "v_reset" in inspect.signature(getattr(nir_module(), kind)).parameters
+
+
+def _graph(
+    nir: Any,
+    nodes: dict[str, Any],
+    edges: list[tuple[str, str]],
+    metadata: dict[str, Any],
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
+) -> Any:
+    import inspect
+
+    for name, (taken, made) in shapes.items():
+        nodes[name].input_type = {"input": np.array(taken)}
+        nodes[name].output_type = {"output": np.array(made)}
+    checks = "type_check" in inspect.signature(nir.NIRGraph.__init__).parameters
+    options = {"type_check": False} if checks else {}
+    graph = nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata, **options)
+    if checks:
+        graph.check_types()
+        try:
+            nir.dict2NIRNode({**graph.to_dict(), "type_check": True})
+        except Exception as error:  # its checks take every kernel for a square one, without groups
+            announce(
+                f"to_nir: the graph is sound, but the check of shapes in nir {nir.version} refuses it "
+                f"({error}); others read its file by nir.read(path, type_check=False)"
+            )
+    return graph
+
+
+__all__ = ["LAYERS", "to_nir"]
