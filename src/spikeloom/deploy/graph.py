@@ -46,7 +46,8 @@ class Node:
         module: the module, of the copy that was read; None for a function and the input.
         path: the path of the module, or of the module that calls the function.
         args, kwargs: a function's arguments, with a `Ref` for each tensor that a node made. Axes count as
-            where it was called: with `[T, B, ...]`, or, where `folded`, with `[T*B, ...]`.
+            where it was called: with `[T, B, ...]`, or, where `folded`, with `[T*B, ...]`. Of a module, args
+            are the `Ref` of each tensor that it was called with.
         folded: whether it runs within `PerStep` or `PerToken`.
         taken: the whole shapes of the tensors that it took of nodes, as it saw them: one each `Ref` of `args`
             and `kwargs`, or one a tensor that the module was called with. PerStep may have folded them since.
@@ -260,7 +261,13 @@ class _Reader(TorchFunctionMode):
                     self._note(out, used[0])
                 else:
                     node = self._add(
-                        call.path, type(module).__name__, used, [out], taken=taken, module=module
+                        call.path,
+                        type(module).__name__,
+                        used,
+                        [out],
+                        taken=taken,
+                        module=module,
+                        args=tuple(used),
                     )
                     self._note(out, Ref(node.name))
         self._calls.pop()
