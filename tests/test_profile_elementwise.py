@@ -122,3 +122,10 @@ def test_residuals(connect: str) -> None:
     kinds = [(row.kind, row.kinds) for row in measured.elementwise]
     assert kinds == ([] if connect == "ADD" else [("product", ("binary", "binary"))])
     assert measured.price(Convention(elementwise="counted", sums="counted")).picojoules == 0
+
+
+def test_fourier_transforms_are_named() -> None:
+    measured = profile(nn.Sequential(sl.nn.S4D(3, 4), sl.LIF()), torch.rand(8, 2, 3))
+    assert measured.transformed == ("0",)
+    assert "Fourier transforms in 0" in measured.caption()
+    assert profile(nn.Sequential(sl.LIF()), torch.rand(8, 2, 3)).transformed == ()

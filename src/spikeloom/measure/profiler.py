@@ -66,6 +66,7 @@ class Profiler:
         self._neurons: dict[str, Spikes] = {}
         self._places: dict[tuple[str, str], Tally] = {}
         self._states: dict[nn.Module, dict[int, State]] = {}
+        self._transformed: dict[str, None] = {}  # where Fourier transforms run, in order
         self._calls: list[Call] = []
         self._ran: set[nn.Module] = set()
         self._root = Root()
@@ -165,7 +166,7 @@ class Profiler:
             Elementwise(path, kind, tally.kinds, samples, tally.dense, tally.effective)
             for (path, kind), tally in self._places.items()
         )
-        return Profile(tuple(rows), samples, steps, total, self._convention, places)
+        return Profile(tuple(rows), samples, steps, total, self._convention, places, tuple(self._transformed))
 
     def _kept(self, calls: Mapping[int, State]) -> State | None:
         """Return the states of a module's calls together: each call has its own."""
@@ -247,6 +248,8 @@ class Profiler:
         call, site = self._calls[-1], _site()
         if site != self._site:
             self._site, self._nth = site, 0
+        if name.startswith("_fft"):
+            self._transformed.setdefault(call.path)
         product = find_product(name, args, weights.has)
         if product is None:
             places = None if is_spiking(call.module) else find_places(name, args, weights.has)

@@ -32,6 +32,7 @@ class Profile:
         parameters: all of the network's, each once, also of parts that did not run.
         convention: how operations are priced.
         elementwise: products of data by data place by place, and sums, which have no rows of their own.
+        transformed: the paths of layers that compute by Fourier transforms, whose operations are not counted.
     """
 
     rows: tuple[Row, ...]
@@ -40,6 +41,7 @@ class Profile:
     parameters: int
     convention: Convention
     elementwise: tuple[Elementwise, ...] = ()
+    transformed: tuple[str, ...] = ()
 
     @property
     def dense(self) -> float:
@@ -135,6 +137,7 @@ class Profile:
             "convention": asdict(self.convention),
             "rows": [{**row.to_dict(), "energy": asdict(cost)} for row, cost in self.costs()],
             "elementwise": [places.to_dict() for places in self.elementwise],
+            "transformed": list(self.transformed),
         }
 
     def table(self) -> Table:
@@ -167,7 +170,8 @@ class Profile:
             if not self.convention.charge_places(places).picojoules:
                 free[places.kind] += places.effective
         names = {"product": "products place by place", "sum": "values summed up"}
-        return "".join(f", {brief(free[kind])} {name}" for kind, name in names.items() if free[kind])
+        text = "".join(f", {brief(free[kind])} {name}" for kind, name in names.items() if free[kind])
+        return text + (f", Fourier transforms in {', '.join(self.transformed)}" if self.transformed else "")
 
     def __rich__(self) -> Any:
         from rich.console import Group

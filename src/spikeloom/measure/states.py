@@ -32,20 +32,21 @@ def state_of(module: nn.Module, given: Tensor, out: Tensor) -> State | None:
 
     It is what a `sl.Stream` carries for it, as a neuron's `states`, a recurrent layer's last output, the
     inputs that delays still have to deliver. A layer that looks ahead keeps the inputs of all steps. The
-    count of steps that some norms keep is left out.
+    count of steps that some norms keep is left out, and so is what a module keeps that names neither
+    `states` nor `max_delay`.
 
     Arguments:
         module: the layer.
         given: its input `[T, B, ...]`.
         out: its output, likewise.
     """
-    if not isinstance(module, Neuron) and not getattr(module, "sees_time", False):
-        return None
     if given.ndim < 2 or out.ndim < 2:
         return None
     delays = getattr(module, "max_delay", None)
     if isinstance(delays, int):
         return _state(delays - 1, given, given.element_size(), 1)
+    if not isinstance(module, Neuron) and not getattr(module, "sees_time", False):
+        return None
     inputs = _inputs_kept(module)
     if inputs is not None:
         return _state(inputs, given, given.element_size(), inputs)
