@@ -1,4 +1,4 @@
-"""`spikeloom export RUN --to nir`: a run's network, written for others."""
+"""`spikeloom export RUN --to nir|onnx|torch`: a run's network, written for others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 import tyro
 from torch import Tensor, nn
 
@@ -22,11 +23,14 @@ class Options:
 
     Attributes:
         network: the run folder that `spikeloom train` left; or a model's name, for one without training.
-        to: what to write: nir.
+        to: what to write: nir, onnx or torch.
         out: the file; by default "model" and the format's ending, in the run folder.
         overwrite: replace the file if it exists.
         dt: nir: the length of a time step, in seconds.
         discretisation: nir: how a step stands for a differential equation, euler or exponential.
+        unrolled: onnx, torch: the loop over time, step by step, of a fixed T; else a Scan, or one operator.
+        open_axes: onnx, torch: which axes may have any length: TB, T, B, or an empty string.
+        states: onnx: states go in and out, so that a stream can go on.
     """
 
     network: tyro.conf.Positional[str]
@@ -35,6 +39,9 @@ class Options:
     overwrite: bool = False
     dt: float = 1e-4
     discretisation: str = "euler"
+    unrolled: bool = False
+    open_axes: str = "TB"
+    states: bool = False
 
 
 def run(argv: Sequence[str]) -> int:
@@ -54,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
     x = x.new_zeros(int(getattr(net, "T", 1)), *x.shape)  # in time, as a device gets it
     try:
         lines = target.write(net.eval(), x, out, options)
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, ImportError) as error:
         raise Misuse(f"export: {error}") from error
     print("\n".join(lines))
     return 0
@@ -73,6 +80,34 @@ def _nir(net: nn.Module, x: Tensor, out: Path, options: Options) -> list[str]:
     ]
 
 
+def _onnx(net: nn.Module, x: Tensor, out: Path, options: Options) -> list[str]:
+    from ..deploy.onnx import check_onnx, to_onnx
+
+    x = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    loop, axes = ("unrolled" if options.unrolled else "scan"), options.open_axes
+    to_onnx(net, x, out, loop=loop, open_axes=axes, states=options.states)  # type: ignore[arg-type]
+    lines = [f'{out}: input "x", {list(x.shape)}, output "y"; {_axes(options)}']
+    try:
+        lines.append(f"onnxruntime, on noise: {check_onnx(out, net, x)}")
+    except ImportError as error:
+        lines.append(f"not compared: {error}")
+    return lines
+
+
+def _torch(net: nn.Module, x: Tensor, out: Path, options: Options) -> list[str]:
+    from ..deploy.torch_export import to_torch
+
+    to_torch(net, x, out, loop="unrolled" if options.unrolled else "kept", open_axes=options.open_axes)
+    imports = "" if options.unrolled else "import spikeloom; "
+    return [f"{out}: {_axes(options)}", f"read it: {imports}torch.export.load({str(out)!r}).module()"]
+
+
+def _axes(options: Options) -> str:
+    fixed = "T" if options.unrolled else ""
+    found = [{"T": "T", "B": "the batch"}[axis] for axis in options.open_axes if axis not in fixed]
+    return f"of any length: {', '.join(found) or 'no axis'}"
+
+
 class Target(NamedTuple):
     """What writes a format: the ending of its files, and a function that writes one and tells of it."""
 
@@ -82,4 +117,6 @@ class Target(NamedTuple):
 
 TARGETS = {
     "nir": Target(".nir", _nir),
+    "onnx": Target(".onnx", _onnx),
+    "torch": Target(".pt2", _torch),
 }
