@@ -52,7 +52,7 @@ def test_the_loop_is_kept(tmp_path: Path) -> None:
 
 
 def test_unrolled_it_runs_without_us(tmp_path: Path) -> None:
-    net, x = network()[3:], 3 * torch.rand(3, 2, 5)
+    net, x = network()[3:].eval(), 3 * torch.rand(3, 2, 5)
     to_torch(net, x, tmp_path / "net.pt2", loop="unrolled")
     z = torch.cat([x, x, x], 1)
     with sl.backend("eager"):
