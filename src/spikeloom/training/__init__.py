@@ -32,6 +32,7 @@ from .recipes import (
     published_recipes,
     read_recipe,
 )
+from .regression import mse
 from .regularisers import Spikes, distillation, feature_distillation, firing_rate_penalty, sparsity
 from .run_folder import RunError, RunFolder
 from .runs import build, check, evaluate, load_net, train, train_run
@@ -72,6 +73,7 @@ __all__ = [
     "load_samples",
     "max_over_time",
     "mean_over_time",
+    "mse",
     "overlay",
     "per_step_cross_entropy",
     "publish",
