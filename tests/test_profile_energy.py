@@ -339,3 +339,51 @@ def test_misuse() -> None:
     for passes in (0, -1.0, math.nan, math.inf, True, "1"):
         with pytest.raises(ValueError, match="passes = "):
             found.energy_range(passes=passes)  # type: ignore[arg-type]
+
+
+class Loop(nn.Module):
+    """Steps one by one, by a function within and a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.out, self.neuron = nn.Parameter(torch.ones(3, 5)), nn.Linear(3, 2), sl.IF()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.neuron(torch.stack([x_t @ self.weight.mT for x_t in x]))
+        return torch.stack([self.out(y_t) for y_t in y])
+
+
+T, B = 6, 4
+EVALUATIONS: dict[str, tuple[nn.Module, tuple[int, ...], list[float]]] = {
+    "a head of few values": (
+        nn.Sequential(
+            sl.PerStep(nn.Conv2d(2, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            sl.IF(),
+            sl.PerStep(nn.Linear(1, 3)),
+        ),
+        (T, B, 2, 9, 9),
+        [T, T],
+    ),
+    "in time, as it is": (nn.Sequential(nn.Linear(5, 3), sl.IF(), nn.Linear(3, 2)), (T, B, 5), [T, T]),
+    "as many steps as samples": (nn.Sequential(nn.Linear(5, 3), sl.IF()), (B, B, 5), [B]),
+    "tokens": (nn.Sequential(sl.IF(), sl.nn.PerToken(nn.Linear(5, 3)), sl.IF()), (T, B, 7, 5), [T]),
+    "a loop": (Loop(), (T, B, 5), [T, T]),
+    "recurrent": (sl.Recurrent(sl.IF(), nn.Linear(5, 5)), (T, B, 5), [T]),
+    "recurrent, convolved": (sl.Recurrent(sl.IF(), nn.Conv1d(5, 5, 1)), (T, B, 5, 3), [T]),
+    "EGRU": (sl.nn.EGRU(5, 3), (T, B, 5), [T, T]),
+    "delays": (nn.Sequential(sl.nn.SynapticDelays(5, 3, 2), sl.IF()), (T, B, 5), [T]),
+    "no time": (nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2)), (B, 5), [1, 1]),
+    "a static image": (
+        sl.create_model("dense_snn", T=T, in_features=12, hidden=(7,), num_classes=3),
+        (B, 12),
+        [1, T],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_how_often_a_sample_passes(name: str) -> None:
+    """By this is divided what the network without spikes does once."""
+    net, shape, expected = EVALUATIONS[name]
+    found = profile(net, torch.rand(shape) + 0.5)
+    assert [row.evaluations for row in found.rows if row.kinds] == expected

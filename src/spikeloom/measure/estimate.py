@@ -69,7 +69,7 @@ def spiking_cost(profile: Profile, hardware: Hardware, memory: Memory) -> Cost:
         if memory != "none":
             arithmetic += _updates(row, hardware)
         moved = spiking_traffic(row, convention, profile.steps, row is first, memory)
-        total += Cost(operations=arithmetic) + price(row, moved, hardware)
+        total += Cost(operations=arithmetic) + price(row, moved, hardware, profile.steps)
     for places in profile.elementwise:
         charged = convention.charge_places(places)
         total += Cost(operations=_operations(charged.macs, charged.acs, hardware))
@@ -82,7 +82,7 @@ def ann_cost(profile: Profile, hardware: Hardware, memory: Memory, passes: float
     for row in profile.rows:
         arithmetic = _operations(ann_operations(row, passes), 0.0, hardware)
         moved = ann_traffic(row, passes, memory)
-        total += Cost(operations=arithmetic) + price(replace(row, state=None), moved, hardware)
+        total += Cost(operations=arithmetic) + price(replace(row, state=None), moved, hardware, profile.steps)
     return total
 
 

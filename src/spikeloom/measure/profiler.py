@@ -129,10 +129,7 @@ class Profiler:
         for layer in self._layers.values():
             named[layer.path] += 1
             path = layer.path if named[layer.path] == 1 else f"{layer.path} ({named[layer.path]})"
-            evaluations = layer.evaluations / samples
-            if layer.evaluations == 0 and self._root.values:
-                times = layer.values / self._root.values * (steps if self._root.timed else 1.0)
-                evaluations = steps if times >= steps else 1.0
+            evaluations = layer.passes(samples, steps, self._root.timed)
             spikes = self._neurons.get(layer.path) if layer.spikes else None
             fired, chances, silent, saturated = (0, 0, None, None) if spikes is None else spikes.figures()
             rows.append(
@@ -231,7 +228,7 @@ class Profiler:
 
     def _layer(self, key: tuple[Any, ...], call: Call, module: nn.Module, kind: str, path: str = "") -> Layer:
         if key not in self._layers:
-            self._layers[key] = Layer(path or call.path, module, kind)
+            self._layers[key] = Layer(path or call.path, module, kind, early=not self._neurons)
         return self._layers[key]
 
     # -- products ---------------------------------------------------------------------------------
@@ -267,6 +264,9 @@ class Profiler:
         if product.operation.startswith("conv"):
             layer.evaluations += product.data.shape[0]
         layer.output = layer.output or product.out
+        if id(layer) not in call.counted:  # several operations of one call are one evaluation
+            call.counted.add(id(layer))
+            layer.meet(call.given)
         layer.add(product)
 
     def _feed(self, call: Call, module: Recurrent, out: Tensor) -> None:
@@ -277,6 +277,7 @@ class Profiler:
         self._ran.add(synapse)
         layer.output = layer.output or tuple(out.shape)
         first = torch.zeros_like(out[:1]) if call.fed is None else call.fed.detach().unsqueeze(0)
+        layer.meet(out)
         for heard in (first, out.detach()[:-1]):
             layer.add(Product("linear", heard.numel() * n, tuple(heard.shape), heard, each=n))
 

@@ -90,7 +90,7 @@ def _moved(profile: Profile, row: Row, hardware: Hardware) -> list[tuple[float, 
     found = []
     for how in MEMORIES[1:]:
         traffic = spiking_traffic(row, profile.convention, profile.steps, row is profile.first, how)
-        found.append((traffic.bytes(hardware), price(row, traffic, hardware).picojoules))
+        found.append((traffic.bytes(hardware), price(row, traffic, hardware, profile.steps).picojoules))
     return found
 
 

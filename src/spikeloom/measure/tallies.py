@@ -25,6 +25,7 @@ class Call:
     given: Tensor | None
     by_hand: bool
     fed: Tensor | None = None
+    counted: set[int] = field(default_factory=set)  # the layers that know this call, by identity
 
 
 @dataclass
@@ -33,7 +34,6 @@ class Root:
 
     samples: int = 0
     steps: int = 0  # steps of samples
-    values: int = 0  # of the network's input
     timed: bool = False
     batch: tuple[int, int] | None = None  # T and B in this call
     first: tuple[int, int] | None = None  # and in the first one
@@ -54,8 +54,6 @@ class Root:
 
     def end(self, given: Tensor | None) -> None:
         """Finish a call of the network with this input."""
-        if given is not None:
-            self.values += given.numel()
         if self.batch is not None:
             T, B = self.batch
             self.samples += B
@@ -100,13 +98,38 @@ class Layer:
     levels: int = 0
     magnitude: int = 0
     evaluations: int = 0
-    values: int = 0
+    firsts: int = 0  # of the calls' inputs, the first axis, summed up
+    pairs: int = 0  # and the product of the first two
+    early: bool = False  # whether it ran before any neuron
     weights: int = 0  # in a call
     results: int = 0
     state: State | None = None
     output: tuple[int, ...] = ()
     whole: tuple[int, ...] = ()  # of the module, where that is what it multiplies for
     spikes: bool = False
+
+    def meet(self, given: Tensor | None) -> None:
+        """See the input of a call in which it multiplies."""
+        shape = () if given is None else tuple(given.shape)
+        self.firsts += shape[0] if shape else 0
+        self.pairs += shape[0] * shape[1] if len(shape) > 1 else 0
+
+    def passes(self, samples: int, steps: float, timed: bool) -> float:
+        """Return how many times a sample's input passes: T, or 1.
+
+        Arguments:
+            samples: how many ran.
+            steps: T.
+            timed: whether the network's input is in time.
+        """
+        if isinstance(getattr(self.module, "max_delay", None), int):
+            return steps  # a kernel over time
+        if self.evaluations:
+            return self.evaluations / samples
+        first, pair = self.firsts / samples, self.pairs / samples
+        if self.early and not timed and first == 1:
+            return 1.0  # a static image; its second axis is none of time
+        return steps if steps in (first, pair) or first > steps else 1.0
 
     def add(self, product: Product) -> None:
         """Count a product."""
@@ -118,7 +141,6 @@ class Layer:
         self.effective += effective
         self.levels += levels
         self.magnitude += int(values.magnitude.sum())
-        self.values += product.data.numel()
         self.weights = max(self.weights, product.weights)
         self.results += prod(product.out)
 

@@ -140,8 +140,15 @@ def ann_traffic(row: Row, passes: float, memory: Memory) -> Traffic:
     return Traffic(weights=0.0 if by_data else macs, values=(2 if by_data else 1) * macs + outputs)
 
 
-def price(row: Row, traffic: Traffic, hardware: Hardware) -> Cost:
-    """Return what a layer's traffic costs: each kind of word lies in a memory of the layer's own, by size."""
+def price(row: Row, traffic: Traffic, hardware: Hardware, steps: float) -> Cost:
+    """Return what a layer's traffic costs: each kind of word lies in a memory of the layer's own, by size.
+
+    Arguments:
+        row: the layer.
+        traffic: what moves for it.
+        hardware: what that costs.
+        steps: T.
+    """
     once = row.samples * row.evaluations if row.evaluations else row.samples
     values = max([*row.elements, row.results]) / once if row.kinds else 0.0
     inputs = max(row.elements) / once if row.kinds else 0.0
@@ -150,11 +157,11 @@ def price(row: Row, traffic: Traffic, hardware: Hardware) -> Cost:
     def cost(words: float, count: float, bits: int) -> float:
         return words * hardware.access(count * bits / 8, bits)
 
-    spikes = row.state.values if row.state else 0.0
+    neurons = row.chances / row.samples / steps
     return Cost(
         weights=cost(traffic.weights, row.weights, hardware.weight_bits),
         values=cost(traffic.values, values, hardware.value_bits),
-        events=cost(traffic.events, max(inputs, spikes), hardware.event_bits),
+        events=cost(traffic.events, max(inputs, neurons), hardware.event_bits),
         states=cost(traffic.states, sums, hardware.state_bits),
         addresses=traffic.addresses * hardware.address,
     )
