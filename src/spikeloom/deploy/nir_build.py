@@ -57,6 +57,7 @@ class Builder:
     ) -> None:
         self._dt, self.discretisation, self.fires = dt, discretisation, fires
         self.reset, self.says_reset, self.dtype = reset, says_reset, dtype
+        self.shapes: dict[str, tuple[int, ...]] = {}  # that neurons say they have
 
     def build(self, name: str, node: Any) -> nn.Module:
         """Return the layer of a node.
@@ -68,8 +69,11 @@ class Builder:
         make = _LAYERS.get(kind)
         if make is None:
             raise NirError(f"node {name!r} is a {kind}, which from_nir does not know")
+        given = _Given(name, node)
+        if kind in NEURONS:
+            self.shapes[name] = given.numbers("threshold" if kind == "Threshold" else "r").shape
         try:
-            return make(self, _Given(name, node))
+            return make(self, given)
         except NirError:
             raise
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -79,7 +81,7 @@ def from_nir(
     nodes, edges, ends, start = flat(nir, graph)
     builder = Builder(known_dt, discretisation, fires, reset, says_reset, dtype)
     layers = {name: builder.build(name, node) for name, node in nodes.items()}
-    net = _network(layers, edges, ends, start, dtype)
+    net = _network(layers, edges, ends, start, dtype, builder.shapes)
     if ours and metadata.get("readout"):
         inner = (
             net
@@ -109,6 +111,7 @@ def _network(
     ends: list[str],
     shape: tuple[int, ...] | None,
     dtype: torch.dtype,
+    said: Mapping[str, tuple[int, ...]],
 ) -> nn.Module:
     """Return the network of layers and edges; run once, on a step of zeros, to see that shapes fit."""
     layers, sources = dict(layers), dict(sources)
@@ -140,13 +143,27 @@ def _network(
     else:
         net = NirNetwork(wrapped, given, ends)
     if shape is not None:
-        _try(net, torch.zeros(1, 1, *shape, dtype=dtype))
+        _try(net, torch.zeros(1, 1, *shape, dtype=dtype), wrapped, said)
+    for name, (taken, _) in shapes.items():
+        _check_shape(name, said, taken)
     return net
 
 
-def _try(net: nn.Module, x: torch.Tensor) -> None:
+def _check_shape(name: str, said: Mapping[str, tuple[int, ...]], taken: tuple[int, ...]) -> None:
+    if math.prod(said.get(name, ())) > 1 and said[name] != taken:
+        raise NirError(f"node {name!r} has numbers of shape {said[name]}, but its input is {taken}")
+
+
+def _try(
+    net: nn.Module, x: torch.Tensor, layers: Mapping[str, nn.Module], said: Mapping[str, tuple[int, ...]]
+) -> None:
+    def look(name: str) -> Any:
+        return lambda _, args: _check_shape(name, said, tuple(args[0].shape[2:]))
+
     try:
-        with torch.no_grad():
+        with ExitStack() as stack, torch.no_grad():
+            for name, layer in layers.items():
+                stack.callback(layer.register_forward_pre_hook(look(name)).remove)
             net.eval()(x)
     except NirError:
         raise

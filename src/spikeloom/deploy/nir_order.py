@@ -70,12 +70,18 @@ def flat(
         if not sources[name]:
             raise NirError(f"nothing leads to node {name!r} ({type(nodes[name]).__name__})")
         stack += [s for s in sources[name] if s != "input"]
-    return (
-        {n: node for n, node in nodes.items() if n in needed},
-        {n: given for n, given in sources.items() if n in needed},
-        ends,
-        shape,
-    )
+    order = _walk(sources, needed)
+    return {n: nodes[n] for n in order}, {n: sources[n] for n in order}, ends, shape
+
+
+def _walk(sources: Sources, needed: set[str]) -> list[str]:
+    """Return the nodes by their distance from the input, then by name: a file keeps no order of its own."""
+    order, now, left = [], {"input"}, set(needed)
+    while now:
+        now = {n for n in left if not now.isdisjoint(sources[n])}
+        order += sorted(now)
+        left -= now
+    return order + sorted(left)
 
 
 def _open(nir: Any, graph: Any, prefix: str, nodes: dict[str, Any], edges: list[tuple[str, str]]) -> None:
