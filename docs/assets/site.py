@@ -14,6 +14,9 @@ _WORD = re.compile(r"_\{(?=[a-z]*[aeiou])([a-z]{3,})\}")  # v_{reset}: a word, n
 _PRIME = re.compile(
     r"<msup>(<mi>\w+</mi>)<mi>&#x02032;</mi></msup>"
 )  # its glyph is raised, and small, already
+_TIGHT = re.compile(
+    r"<mo( stretchy=\"false\")?>(&#x0007C;|&#x0002F;)</mo>"
+)  # | and / have no room beside them
 _OPTIONAL = {"deploy.md"}  # written apart from the site
 
 
@@ -35,7 +38,16 @@ def _present(nav: Any, absent: set[str]) -> Any:
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
     """Turn LaTeX into MathML; one that cannot be turned is a warning, which ends a strict build."""
+    for item in page.toc.items:
+        _without_methods(item)
     return _MATH.sub(lambda found: mathml(found, page.file.src_uri), content)
+
+
+def _without_methods(item: Any) -> None:
+    """Leave a class's methods out of the table of contents, whose page may have a hundred classes."""
+    item.children = [child for child in item.children if not child.id.startswith(f"{item.id}.")]
+    for child in item.children:
+        _without_methods(child)
 
 
 def mathml(found: re.Match[str], where: str) -> str:
@@ -53,4 +65,5 @@ def mathml(found: re.Match[str], where: str) -> str:
     if "\\" in html.unescape(re.sub(r"<annotation.*?</annotation>", "", made, flags=re.DOTALL)):
         log.warning("%s: %s holds a command that is not known", where, latex)
     made = _PRIME.sub(r"<mrow>\1<mo lspace='0' rspace='0.1em'>&#x02032;</mo></mrow>", made)
+    made = _TIGHT.sub(r"<mo\1 lspace='0.06em' rspace='0.06em'>\2</mo>", made)
     return made if block is None else f'<div class="formula">{made}</div>'

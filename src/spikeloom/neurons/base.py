@@ -52,7 +52,7 @@ class Neuron(nn.Module, metaclass=_Sealed):
     `[T, B, ...]`, starts from the initial state, and returns the output in x's shape and dtype; nothing is
     kept between calls (`sl.Stream` keeps state). States and arithmetic are fp64 for fp64 data, else fp32.
 
-    Class attributes:
+    Attributes:
         states: the names of the states, in the order in which `step` returns them.
         inputs: the names of further inputs of `step`, tensors like x; drawn by `draw` when not given.
         eager: run `step` as plain PyTorch, for equations that the loom cannot read; announced once.
