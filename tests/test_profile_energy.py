@@ -387,3 +387,25 @@ def test_how_often_a_sample_passes(name: str) -> None:
     net, shape, expected = EVALUATIONS[name]
     found = profile(net, torch.rand(shape) + 0.5)
     assert [row.evaluations for row in found.rows if row.kinds] == expected
+
+
+def test_break_even_of_products_of_spikes_by_spikes() -> None:
+    """Pairs grow by the square of the rate, what else flows by the rate: solved as a quadratic."""
+
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neuron, self.linear = sl.IF(v_threshold=1.0), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            s = self.neuron(x)
+            return (s @ s.mT).sum() + self.linear(s)
+
+    x = (torch.rand(2, 3, 5, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    found = profile(Pairs(), x)
+    pairs, linear = found.rows[1].acs, found.rows[2].acs
+    one = next(e for e in found.energy_range([ROUND, CHEAP]).estimates if e.ann_hardware == "cheap")
+    target = 0.25 * found.dense / 2  # once
+    assert one.ann.picojoules == pytest.approx(target)
+    factor = (-linear + math.sqrt(linear**2 + 4 * pairs * target)) / (2 * pairs)
+    assert one.break_even == pytest.approx(found.firing_rate * factor, rel=1e-10)

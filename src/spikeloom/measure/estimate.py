@@ -113,7 +113,7 @@ def break_even(profile: Profile, cost: Callable[[Profile], float], target: float
     """Return the firing rate at which a profiled network costs so much.
 
     All layers' rates are taken to grow alike, by one factor, with what flows into the layers behind them; a
-    product of two operands of spikes by its square. The factor is bisected, as costs grow with it.
+    product of two operands of spikes by its square. Costs grow with the factor, so that there is one at most.
 
     Arguments:
         profile: the network's.
@@ -126,20 +126,36 @@ def break_even(profile: Profile, cost: Callable[[Profile], float], target: float
     rate = profile.firing_rate
     if math.isnan(rate) or rate == 0:
         return math.nan
-    low, high = 0.0, 1.0
-    if cost(scaled(profile, 0.0)) > target:
+    below, above = cost(scaled(profile, 0.0)) - target, -1.0
+    if below > 0:
         return None
-    while cost(scaled(profile, high)) < target:
-        low, high = high, 2 * high
+    low, high = 0.0, 0.5
+    while above < 0:
+        high *= 2
         if high > 1e9:
             return math.inf
-    while high - low > _TOLERANCE * high:
-        middle = (low + high) / 2
-        if cost(scaled(profile, middle)) < target:
-            low = middle
+        above = cost(scaled(profile, high)) - target
+    return rate * _root(lambda factor: cost(scaled(profile, factor)) - target, low, high, below, above)
+
+
+def _root(excess: Callable[[float], float], low: float, high: float, below: float, above: float) -> float:
+    """Return where a function that grows is 0, between two places where it is below and above."""
+    factor, kept = high, 0
+    for _ in range(200):
+        # a straight line through both, as costs are almost; the side that stays twice counts half (Illinois)
+        before, factor = factor, high - above * (high - low) / (above - below) if above > below else high
+        if abs(factor - before) <= _TOLERANCE * factor:
+            break
+        here = excess(factor)
+        if here == 0:
+            break
+        if here < 0:
+            low, below = factor, here
+            above, kept = (above / 2 if kept < 0 else above), -1
         else:
-            high = middle
-    return rate * high
+            high, above = factor, here
+            below, kept = (below / 2 if kept > 0 else below), 1
+    return factor
 
 
 def estimate(
