@@ -1,12 +1,16 @@
-"""EGRU: what silent units save, one step at a time; and what it learns beside a GRU of equal size.
+"""EGRU: what silent units save, a step at a time; its loop; and what it learns beside a GRU of equal size.
 
-    python benchmarks/egru.py speed [--units 512 1350] [--silent 0 0.5 0.9 0.95] [--steps 200]
+    python benchmarks/egru.py speed [--units 512 1024] [--silent 0 0.5 0.8 0.9 0.95] [--steps 200]
+    python benchmarks/egru.py loop [--units 128 512] [--length 100] [--batch 32] [--rounds 7]
     python benchmarks/egru.py text [--data wikitext-2] [--cell gru] [--hidden 512] [--epochs 5] [--seed 0]
     python benchmarks/egru.py smnist [--cell gru] [--hidden 590] [--epochs 200] [--seed 0]
 
 speed: a layer in evaluation, batch 1, a step a call through an `sl.Stream`. Inputs and the units before are
 silent to a share that is set, by writing the stream's state before each step; `skip_silent=False` is the
 dense layer, whose results are first shown to be the same. torch's GRU of equal size is beside, as found.
+
+loop: a layer, forward (without gradients) and a training step, in one kernel over all steps, by a product and
+a kernel a step, and torch's GRU. First, in float64, both loops are shown to give the same.
 
 text: bits a byte on the held-out split, and the share of silent units. smnist: accuracy on the test set after
 each epoch, and that share; MNIST read a pixel a step. Both take --limit, a number of batches an epoch.
@@ -18,12 +22,15 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+from harness import Ratio, Run, interleave
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spikeloom as sl
+from spikeloom.kernels import recur_run, recur_steps
 from spikeloom.nn import EGRU, activity_penalty
 
 
@@ -56,6 +63,64 @@ def speed(options: argparse.Namespace) -> None:
                 found = [medians(call, options.steps) for call in calls]
             a, b, g = (1e6 * seconds for seconds in found)
             print(f"{units:5d}  {share:6.2f}  {a:11.0f}  {b:8.0f}  {g:12.0f}  {b / a:16.2f}")
+
+
+@contextmanager
+def stepwise() -> Iterator[None]:
+    """Run a kernel a step, as on a GPU."""
+    whole = recur_run._kernels
+    recur_run._kernels = lambda device: recur_steps  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        recur_run._kernels = whole
+
+
+def loop(options: argparse.Namespace) -> None:
+    print(f"T={options.length}, batch {options.batch}; ratios: of the medians / median of the rounds'")
+    for units in options.units:
+        torch.manual_seed(0)
+        net, gru = EGRU(units, units), nn.GRU(units, units)
+        x, g = torch.randn(options.length, options.batch, units), torch.randn(options.batch, units)
+        leaves = (x.requires_grad_(), *net.parameters(), *gru.parameters())
+
+        def forward(net: nn.Module = net, x: Tensor = x) -> None:
+            with torch.no_grad():
+                net(x)
+
+        def train(net: nn.Module = net, x: Tensor = x, g: Tensor = g) -> None:
+            y = net(x)
+            (y[0] if isinstance(y, tuple) else y).backward(g.expand(len(x), *g.shape))
+
+        def steps(call: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                with stepwise():
+                    call()
+
+            return run
+
+        double = EGRU(units, units).double()
+        results = []
+        for manage in (stepwise, torch.enable_grad):
+            leaf = x[:5, :3].detach().double().requires_grad_()
+            with manage():
+                y = double(leaf)
+                results.append([y, *torch.autograd.grad(y.square().sum(), [leaf, *double.parameters()])])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+        for name, call in (("forward", forward), ("training step", train)):
+            runs = {
+                "one kernel": Run(call, leaves),
+                "a kernel a step": Run(steps(call), leaves),
+                "torch GRU": Run(lambda c=call, n=gru: c(n), leaves),
+            }
+            found = interleave(runs, options.rounds)
+            ours = found["one kernel"]
+            shown = ", ".join(
+                f"{who} {timing} ms ({Ratio.of(timing, ours)})" for who, timing in found.items()
+            )
+            print(f"H={units} {name}: {shown}", flush=True)
 
 
 def medians(call: Callable[[], object], steps: int) -> float:
@@ -123,10 +188,12 @@ def learn(options: argparse.Namespace, text: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["speed", "text", "smnist"])
-    parser.add_argument("--units", type=int, nargs="+", default=[512, 1350])
-    parser.add_argument("--silent", type=float, nargs="+", default=[0.0, 0.5, 0.9, 0.95])
+    parser.add_argument("what", choices=["speed", "loop", "text", "smnist"])
+    parser.add_argument("--units", type=int, nargs="+", default=[128, 512, 1024])
+    parser.add_argument("--silent", type=float, nargs="+", default=[0.0, 0.5, 0.8, 0.9, 0.95])
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--length", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--data", default="tinyshakespeare", help="tinyshakespeare or wikitext-2")
     parser.add_argument("--cell", choices=["egru", "gru"], default="egru")
     parser.add_argument("--hidden", type=int, nargs="+", default=None)
@@ -140,6 +207,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "speed":
         speed(options)
+    elif options.what == "loop":
+        loop(options)
     else:
         learn(options, options.what == "text")
 

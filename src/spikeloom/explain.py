@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from . import kernels
 from .neurons import Neuron
-from .nn import NormNeuron, Recurrent
+from .nn import EGRU, NormNeuron, Recurrent
 from .nn.time import spiking_layers
 
 if TYPE_CHECKING:
@@ -135,8 +135,9 @@ class _Watch:
         def after(_: nn.Module, args: tuple[Any, ...], out: Any) -> None:
             hooks, kept = self._open.pop()
             hooks.__exit__(None, None, None)
-            x = args[0]
-            if isinstance(module, Recurrent):
+            x, of_step = args[0], args[0][0].numel()
+            if isinstance(module, (EGRU, Recurrent)):
+                of_step = out[0].numel()
                 choice = module.choice(x)
             elif isinstance(module, NormNeuron) and module.why_apart():
                 choice = kernels.Choice("eager", f"norm and neuron run apart: {module.why_apart()}")
@@ -151,7 +152,7 @@ class _Watch:
                     name,
                     shown,
                     x.shape[0],
-                    x[0].numel(),
+                    of_step,
                     str(x.dtype).removeprefix("torch."),
                     choice.backend,
                     choice.why,

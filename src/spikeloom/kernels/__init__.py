@@ -17,6 +17,7 @@ from .eager import Step, compute_dtype, loop
 from .norm import Normed, weave_normed
 from .plan import Plan, make_plan
 from .recur import recur
+from .recur_run import few_steps
 from .refusal import TraceError
 from .weave import weave
 
@@ -34,6 +35,7 @@ __all__ = [
     "choose",
     "compute_dtype",
     "decide",
+    "few_steps",
     "forced",
     "loop",
     "make_plan",

@@ -20,7 +20,8 @@ class Call:
         inputs: tensors `[T, ...]` of one shape.
         slots: the values of the program's slots.
         states: the initial states, of one step's shape; empty for the program's own.
-        data: the dtype of the output, and of all inputs but the first; the first one's where None.
+        data: the dtype of the output, and of the inputs from `heard` on; the first one's where None.
+        heard: how many inputs, the first ones, are of the first one's dtype.
 
     `kinds` tells of each slot whether it is a number ("n"), a tensor of one value ("t") or of more ("v").
     """
@@ -32,6 +33,7 @@ class Call:
         slots: Sequence[float | Tensor],
         states: Sequence[Tensor],
         data: torch.dtype | None = None,
+        heard: int = 1,
     ) -> None:
         x = inputs[0]
         order = row_order(x)
@@ -39,7 +41,8 @@ class Call:
         self.data = data or x.dtype
         self.compute = compute_dtype(x.dtype)
         self.order = order if order is not None else tuple(range(1, x.ndim))
-        self.inputs = [in_rows(i, self.order, self.data if k else x.dtype) for k, i in enumerate(inputs)]
+        dtypes = [x.dtype if k < heard else self.data for k in range(len(inputs))]
+        self.inputs = [in_rows(i, self.order, dtype) for i, dtype in zip(inputs, dtypes, strict=True)]
         self.states = [one_row(s, self.order, self.compute) for s in states]
         self.slots = slots
         self.steps, self.neurons = x.shape[0], x[0].numel()

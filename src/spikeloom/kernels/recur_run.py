@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .backend import forced
+from .eager import compute_dtype
 
 T = TypeVar("T")
 
@@ -76,17 +77,29 @@ def split(sizes: Sequence[int], every: Sequence[T]) -> list[list[T]]:
     return [list(islice(remaining, size)) for size in sizes]
 
 
-def _loop_of(device: torch.device, heard: int) -> ModuleType:
-    """Return the module whose `forward` and `backward` run a loop for `heard` inputs that hear."""
-    if heard == 1:
-        return _kernels(device)
-    from . import recur_steps
+PACKED = 1024 * 1024
+"""Bytes of weights that are packed in the time that one kernel for all steps saves a step (measured)."""
 
-    return recur_steps
+
+def few_steps(steps: int, units: int, heard: int, compute: torch.dtype) -> bool:
+    """Whether a call has too few steps for one kernel on CPU, which packs the weights first.
+
+    Of a synapse that feeds one input never: chunks of a stream then give the bits of the whole.
+    """
+    return heard > 1 and steps * PACKED < heard * units * units * compute.itemsize
+
+
+def _loop_of(x: Tensor, heard: int) -> ModuleType:
+    """Return the module whose `forward` and `backward` run the loop over x, or z."""
+    if few_steps(x.shape[0], x.shape[-1], heard, compute_dtype(x.dtype)):
+        from . import recur_steps
+
+        return recur_steps
+    return _kernels(x.device)
 
 
 def _kernels(device: torch.device) -> ModuleType:
-    """Return the module of one input that hears."""
+    """Return the module that runs loops of many steps."""
     if device.type == "cpu" and forced() != "triton":
         from .cpu import recur as recur_numba
 
@@ -99,9 +112,8 @@ def _kernels(device: torch.device) -> ModuleType:
 def forward(kind: Kind, parts: Parts, final: bool, keep: bool) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return the output, each z if `keep`, and the final states if `final`."""
     inputs, tensors, states, fed, (weight, *bias) = parts
-    device = inputs[0].device
-    with torch.autocast(device.type, enabled=False), torch.no_grad():
-        result: tuple[Tensor, list[Tensor], list[Tensor]] = _loop_of(device, parts.heard).forward(
+    with torch.autocast(inputs[0].device.type, enabled=False), torch.no_grad():
+        result: tuple[Tensor, list[Tensor], list[Tensor]] = _loop_of(inputs[0], parts.heard).forward(
             kind.program, inputs, kind.slots(tensors), states, fed[0] if fed else None,
             weight, bias[0] if bias else None, kind.dtype, final, keep,
         )  # fmt: skip
@@ -127,7 +139,7 @@ def backward(
     of_slots = [next(flags) if k == "t" else False for k in kind.kinds]
     found: list[Tensor | None]
     with torch.autocast(out.device.type, enabled=False), torch.no_grad():
-        found, g_fed = _loop_of(out.device, heard).backward(
+        found, g_fed = _loop_of(inputs[0], heard).backward(
             kind.program, grads[0], grads[1:], inputs, kind.slots(tensors), states, weights[0], kind.dtype,
             out.dtype, [*of_inputs, *of_slots, *of_states],
         )  # fmt: skip

@@ -17,9 +17,10 @@ class Spec:
         backward: the direction.
         storage: the data's dtype, by name.
         kinds: for each slot, "s" (one number) or "v" (one a neuron, through a row).
-        needs: for each input, then each slot, whether its gradient is wanted (backward only; with a synapse
-            the first input's always is).
+        needs: for each input, then each slot, whether its gradient is wanted (backward only; that of an input
+            that hears a synapse always is).
         synapse: the dtype in which a synapse feeds the output back, by name; empty for none (`feedback.py`).
+        heard: how many inputs, the first ones, hear the synapse; 0 for none.
     """
 
     program: Program
@@ -28,6 +29,7 @@ class Spec:
     kinds: str
     needs: tuple[bool, ...]
     synapse: str = ""
+    heard: int = 0
 
     @property
     def real(self) -> str:
@@ -61,7 +63,9 @@ class Spec:
         names += ["units", "rare", "weight", "bias"] if self.synapse else []
         names += ["given", *(f"given{i}" for i in range(self.states))]
         if not self.backward:
-            names += ["fed", "z", "z_stride"] if self.synapse else []
+            names += ["fed"] if self.synapse else []
+            for i in range(self.heard):
+                names += [f"z{i}", f"z{i}_stride"]
             return [*names, "out", "out_stride", "final", *(f"final{i}" for i in range(self.states))]
         names += ["span", "g", "g_stride", *(["gfed"] if self.synapse else [])]
         for i in self.wanted_inputs:
@@ -79,7 +83,13 @@ class Spec:
         """
         vectors = self.kinds.count("v")
         if not self.backward:
-            return vectors + self.states + (4 if self.synapse else 0)
+            return vectors + self.states + self.fed_rows
         checkpoints = segments if segments > 1 else 0
-        fed = 3 if self.synapse else 0
-        return vectors + self.states * (1 + checkpoints + steps) + 3 * len(self.wanted_slots) + fed
+        return vectors + self.states * (1 + checkpoints + steps) + 3 * len(self.wanted_slots) + self.fed_rows
+
+    @property
+    def fed_rows(self) -> int:
+        """How many rows a synapse needs (`feedback.py`), with a few numbers of slack behind each."""
+        if not self.synapse:
+            return 0
+        return 2 + 3 * self.heard if self.backward else 5 + self.heard

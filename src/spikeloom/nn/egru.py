@@ -122,7 +122,9 @@ class EGRU(nn.Module):
     with the columns of z, r and g in this order. W begins Xavier-uniform, R orthogonal gate by gate, biases
     at 0 (ours), $\theta$ from $\mathrm{Beta}(3m/(1-m), 3)$, whose mean is m.
 
-    The products with x are one over all steps; with y one a gate and step, around a kernel of the rest. One
+    The products with x are one over all steps. The reset gate stands behind the product with $R_g$, as cuDNN
+    has it, so that a step has one product with y for all gates: on CPU one kernel runs all steps, products
+    included (fewer than one a MiB of R go a step at a time), on GPU a step is products and a launch. One
     step of one row on CPU, in evaluation and without gradients, multiplies active sources alone.
 
     Arguments:
@@ -213,9 +215,14 @@ class EGRU(nn.Module):
             # as a profile does, which would not see the products within
             return kernels.Choice("eager", "a mode of PyTorch's looks at each of its operations")
         found = kernels.decide(x.device, x.dtype)
-        if found.backend == "eager":
+        if found.backend == "triton":
+            return kernels.Choice("triton", f"{found.why}; products and a launch each step", found.remedy)
+        if torch.compiler.is_compiling():  # T may be a symbol, and stays one
             return found
-        return kernels.Choice(found.backend, f"{found.why}; products and a kernel each step", found.remedy)
+        if kernels.few_steps(len(x), self.hidden_size, _HEARD, kernels.compute_dtype(x.dtype)):
+            why = "products and a kernel each step, of which there are few for weights of this size"
+            return kernels.Choice(found.backend, f"{found.why}; {why}", found.remedy)
+        return found
 
     def _step(self, x: Tensor) -> torch.Size:
         return torch.Size([*x.shape[1:-1], self.hidden_size])
@@ -253,7 +260,7 @@ class EGRU(nn.Module):
             from .egru_step import step
 
             return step(self, x, c, y)
-        x_z, x_r, x_g = (x @ self.weight_ih + self.bias_ih).to(x.dtype).chunk(3, -1)
+        x_z, x_r, x_g = F.linear(x, self.weight_ih.t(), self.bias_ih).to(x.dtype).chunk(3, -1)
         xs = [x_z, x_r, torch.zeros_like(x_z[:1]).expand_as(x_z), x_g.contiguous(), *self._kept(x_z)]
         weight = self.drop_connect(self.weight_hh).t()
         choice = self.choice(x).backend

@@ -157,9 +157,7 @@ def _start(spec: Spec) -> list[str]:
 
 def _pointers(spec: Spec) -> list[str]:
     """Return where the inputs' rows of step t begin."""
-    size = [
-        "WORD" if i == 0 and spec.synapse and spec.backward else "SIZE" for i in range(spec.program.inputs)
-    ]
+    size = ["WORD" if i < spec.heard and spec.backward else "SIZE" for i in range(spec.program.inputs)]
     return [f"p{i} = x{i} + (t * x{i}_stride + a) * {size[i]}" for i in range(spec.program.inputs)]
 
 

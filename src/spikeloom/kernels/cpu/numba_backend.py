@@ -20,6 +20,7 @@ from ..graph import program_of
 from ..spec import Spec
 from . import pool
 from .emit import emit
+from .feedback import SLACK
 
 Kernel = Callable[[np.ndarray, np.ndarray], None]
 
@@ -31,10 +32,10 @@ LANES = 4
 """Ranges of neurons a thread, so that a thread that is held up leaves its ranges to the others."""
 ROWS, WIDTH = 8, 1024
 """Rows that a synapse multiplies at a time, and neurons, that a block has at least."""
+MANY, LARGE = 32, 8 * 1024 * 1024
+"""Rows that it has at least where the weights take more bytes: these come from far, once for all rows."""
 KEPT = 8 * 1024 * 1024
 """Bytes of states that a block with a synapse keeps."""
-SLACK = 256
-"""Bytes behind a block's scratch, into which the product of a synapse may run."""
 
 
 @functools.cache
@@ -60,10 +61,16 @@ if hasattr(os, "register_at_fork"):
 
 @functools.lru_cache(maxsize=4096)
 def compile_kernel(
-    program: str, backward: bool, storage: str, kinds: str, needs: tuple[bool, ...], synapse: str = ""
+    program: str,
+    backward: bool,
+    storage: str,
+    kinds: str,
+    needs: tuple[bool, ...],
+    synapse: str = "",
+    heard: int = 0,
 ) -> tuple[Spec, Kernel]:
     """Return a kernel, compiled or from disk."""
-    spec = Spec(program_of(program), backward, storage, kinds, needs, synapse)
+    spec = Spec(program_of(program), backward, storage, kinds, needs, synapse, heard)
     text = emit(spec)
     digest = hashlib.sha256((text + _toolchain()).encode()).hexdigest()[:24]
     name = f"spikeloom_{'backward' if backward else 'forward'}_{digest}"
@@ -100,12 +107,14 @@ class Loop:
     Attributes:
         units: how many neurons the synapse mixes, side by side in memory.
         synapse: the dtype in which it runs.
-        data: the dtype of the output, and of all inputs but the first, which may be z.
+        heard: how many inputs, the first ones, hear it.
+        data: the dtype of the output, and of all inputs but those, which may be z.
         arguments: the kernel's further arguments, by name.
     """
 
     units: int
     synapse: torch.dtype
+    heard: int
     data: torch.dtype
     arguments: dict[str, int]
 
@@ -121,15 +130,16 @@ class _Call(Call):
         states: Sequence[Tensor],
         loop: Loop | None,
     ) -> None:
-        super().__init__(text, inputs, slots, states, None if loop is None else loop.data)
+        data, heard = (None, 1) if loop is None else (loop.data, loop.heard)
+        super().__init__(text, inputs, slots, states, data, heard)
         self.loop = loop
         self.floats = [float(slot) for slot, kind in zip(slots, self.kinds, strict=True) if kind != "v"]
 
     def kernel(self, backward: bool, needs: Sequence[bool] = ()) -> tuple[Spec, Kernel]:
         """Return the kernel for this call."""
-        synapse = "" if self.loop is None else _name(self.loop.synapse)
+        synapse, heard = ("", 0) if self.loop is None else (_name(self.loop.synapse), self.loop.heard)
         kinds = "".join("v" if kind == "v" else "s" for kind in self.kinds)
-        return compile_kernel(self.text, backward, _name(self.data), kinds, tuple(needs), synapse)
+        return compile_kernel(self.text, backward, _name(self.data), kinds, tuple(needs), synapse, heard)
 
     def arguments(self) -> dict[str, int]:
         """Return the integer arguments that both directions take."""
@@ -155,7 +165,8 @@ class _Call(Call):
         if self.loop is not None:
             units = self.loop.units
             share = -(-self.neurons // (lanes * units)) * units
-            return min(share, units * max(ROWS, WIDTH // units)), share
+            large = self.loop.heard * units * units * self.compute.itemsize > LARGE
+            return min(share, units * (MANY if large else max(ROWS, WIDTH // units))), share
         width = min(max(SCRATCH // (self.compute.itemsize * max(rows, 1)) // 16 * 16, 64), 2048)
         share = -(-self.neurons // lanes)
         share = -(-share // 16) * 16
@@ -182,7 +193,7 @@ class _Call(Call):
         rows = spec.rows(span, -(-self.steps // span))
         width, share = self.block(rows, lanes)
         named["width"] = width
-        size = rows * width * self.compute.itemsize + SLACK
+        size = rows * width * self.compute.itemsize + SLACK * (1 + spec.fed_rows)
         ints = np.array([named.get(name, 0) for name in spec.ints], dtype=np.int64)
         floats = np.array(self.floats, dtype=np.float64)
         moving = [(spec.ints.index(name), step) for name, step in (sums or {}).items()]

@@ -1,9 +1,13 @@
 """The product of a few rows with a matrix that stays in cache: what a synapse costs, a step.
 
-The matrix comes packed (`packed`): panels of COLUMNS columns, each row after row, so that it is read as one
-stream. Dense rows are taken `ROWS` at a time, with their sums in registers, so that a panel is read once for
-all of them; rows that are mostly zeros, as spikes are, are taken by their events alone. Both add in the
-same order, one sum an element: the result does not depend on which was taken, on the batch, or on threads.
+The matrix comes packed: panels of `columns` columns, each row after row, so that it is read as one stream.
+Dense rows are taken `ROWS` at a time, with their sums in registers, so that a panel is read once for all of
+them; rows that are mostly zeros, as spikes are, are taken by their events alone, all of them before the next
+`PANELS` panels, which are then read from nearby. Both add in the same order, one sum an element: the result
+does not depend on which was taken, on the batch, or on threads.
+
+Where a synapse feeds several inputs, its results go to as many places, and its gradients come from as many:
+the sums over all of them stay in registers, too, and the events are listed once.
 """
 
 # The functions of this module are written for Numba's compiler, which infers the types of kernels.
@@ -19,7 +23,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .simd import loader
+from .simd import loader, storer
 
 
 def _host() -> tuple[int, int]:
@@ -85,12 +89,13 @@ def _word(index: int) -> ir.Constant:
 
 
 def _tile(word: int, rows: int) -> Any:
-    """Return `tile(a, panel, bias, out, units)`: rows `a` times one panel."""
+    """Return `tile(a, sources, pitch, panel, bias, out, units)`: rows `a` of each source, `pitch` bytes from
+    one to the next, times one panel."""
 
     @intrinsic
-    def tile(typingctx, a, panel, bias, out, units):
+    def tile(typingctx, a, sources, pitch, panel, bias, out, units):
         def codegen(context, builder, signature, args):
-            a, panel, bias, out, units = args
+            a, sources, pitch, panel, bias, out, units = args
             v = _Vectors(builder, word)
             starts = [v.load(bias, _word(k * v.lanes)) for k in range(VECTORS)]
             totals = [[cgutils.alloca_once_value(builder, start) for start in starts] for _ in range(rows)]
@@ -98,31 +103,34 @@ def _tile(word: int, rows: int) -> Any:
                 for start, into in zip(starts, total, strict=True):
                     builder.store(start, into)
             first = [builder.mul(units, _word(r)) for r in range(rows)]
-            with cgutils.for_range(builder, units) as loop:
-                at = builder.mul(loop.index, _word(VECTORS * v.lanes))
-                matrix = [v.load(panel, builder.add(at, _word(k * v.lanes))) for k in range(VECTORS)]
-                for begin, total in zip(first, totals, strict=True):
-                    number = v.splat(a, builder.add(begin, loop.index))
-                    for column, into in zip(matrix, total, strict=True):
-                        v.add_product(into, number, column)
+            with cgutils.for_range(builder, sources) as source:
+                said = builder.add(a, builder.mul(source.index, pitch))
+                above = builder.mul(source.index, units)
+                with cgutils.for_range(builder, units) as loop:
+                    at = builder.mul(builder.add(above, loop.index), _word(VECTORS * v.lanes))
+                    matrix = [v.load(panel, builder.add(at, _word(k * v.lanes))) for k in range(VECTORS)]
+                    for begin, total in zip(first, totals, strict=True):
+                        number = v.splat(said, builder.add(begin, loop.index))
+                        for column, into in zip(matrix, total, strict=True):
+                            v.add_product(into, number, column)
             for begin, total in zip(first, totals, strict=True):
                 for k, into in enumerate(total):
                     v.store(builder.load(into), out, builder.add(begin, _word(k * v.lanes)))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), codegen
+        return types.void(*[types.int64] * 7), codegen
 
     return tile
 
 
 def _gather(word: int, panels: int) -> Any:
-    """Return `gather(a, events, count, panel, next, bias, out)`: one row's events times some panels, `next`
-    elements from one to the next."""
+    """Return `gather(values, events, count, panel, next, bias, out)`: one row's events times some panels,
+    `next` elements from one to the next."""
 
     @intrinsic
-    def gather(typingctx, a, events, count, panel, following, bias, out):
+    def gather(typingctx, values, events, count, panel, following, bias, out):
         def codegen(context, builder, signature, args):
-            a, events, count, panel, following, bias, out = args
+            values, events, count, panel, following, bias, out = args
             v = _Vectors(builder, word)
             every = range(panels * VECTORS)
             totals = [cgutils.alloca_once(builder, v.type) for _ in every]
@@ -133,7 +141,7 @@ def _gather(word: int, panels: int) -> Any:
             with cgutils.for_range(builder, count) as loop:
                 pointer = builder.gep(builder.inttoptr(events, ir.PointerType(index)), [loop.index])
                 event = builder.sext(builder.load(pointer), ir.IntType(64))
-                number = v.splat(a, event)
+                number = v.splat(values, loop.index)
                 row = builder.mul(event, _word(VECTORS * v.lanes))
                 for k, total in enumerate(totals):
                     panel_row = builder.add(begins[k // VECTORS], row)
@@ -162,53 +170,84 @@ def _note(typingctx, events, index, event):
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
+@intrinsic
+def _noted(typingctx, events, index):
+    """Read what `_note` wrote."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.gep(builder.inttoptr(args[0], ir.PointerType(ir.IntType(32))), [args[1]])
+        return builder.sext(builder.load(pointer), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
 def _product(word: int) -> Any:
     """Return the product for numbers of `word` bytes."""
     width = columns(word)
     many, some = _tile(word, ROWS), _tile(word, ROWS // 2)
     wide, thin = _gather(word, PANELS), _gather(word, 1)
-    load = loader(f"float{8 * word}", None)  # rows that others write under scopes of their own
+    real = f"float{8 * word}"
+    load, keep = loader(real, None), storer(real, None)  # rows that others write under scopes of their own
 
-    def product(a, matrix, bias, out, rows, units, events, rare):
-        """Write `a` [rows, units] times the packed `matrix`, plus `bias`, to `out`.
+    def product(a, sources, matrix, bias, out, sinks, pitch, rows, units, events, values, counts, rare):
+        """Write `a` times the packed `matrix`, plus `bias`, to `out`.
 
-        `rare` is `RARE`, or 0 where zeros must not be left out, since the matrix is not finite.
+        `a` is [sources][rows, units], `out` [sinks][rows, units], `pitch` bytes from one to the next
+        source or sink. The matrix has a row for each unit of each source, and panels for each sink. `rare` is
+        `RARE`, or 0 where zeros must not be left out, since the matrix is not finite.
 
-        The last panel of a row may run into the next row, which is written after it; behind the last row
-        there is room for a panel. `events` has room for `units` indices of four bytes.
+        The last panel of a row may run into the next row, which is written after it; behind the last row of
+        a sink there is room for a panel. `events` and `values` have room for an index of four bytes and a
+        number of each element of `a`, `counts` for four bytes a row.
         """
         count = 0
-        for j in range(rows * units):
-            count += load(a, j) != 0.0
+        for s in range(sources):
+            for j in range(rows * units):
+                count += load(a + s * pitch, j) != 0.0
         panels = (units + width - 1) // width
-        size = units * width
+        size = sources * units * width
         r = 0
-        if rare == 0 or count * rare > rows * units:
+        if rare == 0 or count * rare > rows * units * sources:
             r = rows - rows % (ROWS // 2)
-            for p in range(panels - 1, -1, -1):
-                panel, start, to = matrix + p * size * word, bias + p * width * word, out + p * width * word
-                i = 0
-                while i + ROWS <= r:
-                    many(a + i * units * word, panel, start, to + i * units * word, units)
-                    i += ROWS
-                if i < r:
-                    some(a + i * units * word, panel, start, to + i * units * word, units)
-        while r < rows:
-            row, to = a + r * units * word, out + r * units * word
+            for s in range(sinks):
+                for p in range(panels - 1, -1, -1):
+                    k = (s * panels + p) * width * word
+                    panel, start = matrix + k * sources * units, bias + k
+                    to = out + s * pitch + p * width * word
+                    i = 0
+                    while i + ROWS <= r:
+                        begin = i * units * word
+                        many(a + begin, sources, pitch, panel, start, to + begin, units)
+                        i += ROWS
+                    if i < r:
+                        begin = i * units * word
+                        some(a + begin, sources, pitch, panel, start, to + begin, units)
+        above = r
+        for r in range(above, rows):
             n = 0
-            for j in range(units):
-                _note(events, n, j)
-                n += (rare == 0) | (load(row, j) != 0.0)
-            p = 0
-            while p + PANELS <= panels:
-                panel, start = matrix + p * size * word, bias + p * width * word
-                wide(row, events, n, panel, size, start, to + p * width * word)
-                p += PANELS
-            while p < panels:
-                panel, start = matrix + p * size * word, bias + p * width * word
-                thin(row, events, n, panel, size, start, to + p * width * word)
-                p += 1
-            r += 1
+            first = r * sources * units
+            for s in range(sources):
+                said = a + s * pitch + r * units * word
+                for j in range(units):
+                    value = load(said, j)
+                    _note(events, first + n, s * units + j)
+                    keep(values, first + n, value)
+                    n += (rare == 0) | (value != 0.0)
+            _note(counts, r, n)
+        for s in range(sinks):
+            p = panels
+            while p > 0:
+                several = p >= PANELS
+                p -= PANELS if several else 1
+                k = (s * panels + p) * width * word
+                panel, start = matrix + k * sources * units, bias + k
+                to = out + s * pitch + p * width * word
+                for r in range(above, rows):
+                    first, begin, n = r * sources * units, r * units * word, _noted(counts, r)
+                    if several:
+                        wide(values + first * word, events + first * 4, n, panel, size, start, to + begin)
+                    else:
+                        thin(values + first * word, events + first * 4, n, panel, size, start, to + begin)
 
     # machine code is linked by name
     product.__name__ = product.__qualname__ = f"product{8 * word}"

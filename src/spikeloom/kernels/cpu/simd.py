@@ -59,7 +59,7 @@ def loader(storage: str, scope: int | None) -> Any:
     return load
 
 
-def storer(storage: str, scope: int) -> Any:
+def storer(storage: str, scope: int | None) -> Any:
     """Return `store(address, index, value)`, which rounds to nearest even as PyTorch does."""
     given = MEMORY[storage]
 
