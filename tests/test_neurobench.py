@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import spikeloom as sl
 from spikeloom.measure import neurobench_gaps, neurobench_model, profile
 from spikeloom.measure.neurobench import BatchFirst
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 T, B = 5, 3
 REASON = "NeuroBench is not here, as it brings packages under the GPL: pip install it in an environment apart"
 
@@ -204,3 +207,30 @@ def test_a_network_of_still_pictures() -> None:
     report, found = reported(net, x, timed=False, batch=2), profile(net, x)
     assert neurobench_gaps(report, found) == []
     assert 0 < report["SynapticOperations"]["Dense"] < found.dense  # without padding
+
+
+def test_what_was_said_is_what_is_told_next() -> None:
+    import neurobench_report as script
+
+    from spikeloom.training import Recipe, load_samples
+
+    class AndOne(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.leak = sl.LI()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[..., -1:] + 1 + 0 * self.leak(x)[..., :1]
+
+    options = {"lookback": 3, "train": 1.0, "test": 0.2, "points": 20, "length": 5}
+    recipe = Recipe(data="mackey-glass", data_options=options)
+    data = load_samples(recipe)
+    found = script.forecast(AndOne(), data, recipe)
+    first = float(data.test.pixels[0, 0, -1])
+    assert found.flatten().tolist() == pytest.approx([first + n for n in (1, 2, 3, 4)])
+    history = script.lagged(torch.tensor([[1], [2], [3]]), 2)
+    assert history.tolist() == [[1, 0], [2, 1], [3, 2]]
+    alpha, out, scores = script.ridge(recipe, 2, None)
+    assert alpha in script.ALPHAS
+    assert out.shape == (4, 1)
+    assert len(scores) == 1

@@ -228,6 +228,9 @@ def _limits(
         limits.append("The run was not finished: there is no measured accuracy.")
     elif len(lines) < recipe.epochs:
         limits.append(f"Trained for {len(lines)} of {recipe.epochs} epochs.")
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in (result.get("scores") or {}).items())
+    if scores:
+        limits.append(f"It gives numbers, not classes; of these, on the test split: {scores}.")
     if len(accuracies) == 1:
         limits.append("One seed: how far accuracy varies from seed to seed is not known.")
     if not recipe.validation:

@@ -104,6 +104,8 @@ EXPECTED = {
     "cifar10-subset": Expected(0.722, 303),
     "fsdd": Expected(0.987, 46),
     "dvs128-gesture-clips": Expected(0.993, 14),
+    "mackey-glass": Expected(0.985, 60, "R2"),
+    "chewie-reaching": Expected(0.607, 7, "R2"),
 }
 
 
