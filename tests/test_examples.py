@@ -139,6 +139,49 @@ def test_first_spikes(run) -> None:
     assert 1 <= number(r"([\d.]+) to a first spike", said) < number(r"([\d.]+) until it is safe", said) < 6
 
 
+def test_dendrites(run) -> None:
+    said = run("dendrites.py")
+    forgotten = {
+        name: number(rf"^{name}: accuracy [\d.]+, forgotten ([\d.]+)", said)
+        for name in ("points", "dendrites", "dendrites, gated")
+    }
+    assert forgotten["dendrites, gated"] < 0.35
+    assert min(forgotten["points"], forgotten["dendrites"]) > 0.45
+    weights = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) parameters", said)]
+    assert max(weights) < 1.05 * min(weights)
+
+
+def test_delays(run, tmp_path: Path) -> None:
+    said = run("delays.py")
+    assert number(r"^6 delay\(s\).* test accuracy ([\d.]+)", said) > 0.95
+    assert number(r"^1 delay\(s\).* test accuracy ([\d.]+)", said) < 0.7
+    assert number(r"of the whole by ([\d.e+-]+)", said) < 1e-4
+    columns = [float(n) for n in re.findall(r"steps before: column ([\d.+-]+)", said)]
+    assert len(columns) == 5
+    assert max(columns) < -0.5
+    assert min(columns[2:]) < columns[0]
+    assert number(r"^23 of 2,352 synapses left: test accuracy ([\d.]+)", said) > 0.8
+    pictures(tmp_path, "delays.png")
+
+
+def test_long_sequences(run) -> None:
+    said = run("long_sequences.py")
+    assert number(r"^of noise, ([\d.]+)% of the steps fire alike", said) > 99
+    accuracy = number(r"^test accuracy ([\d.]+)", said)
+    assert accuracy > 0.65
+    assert number(r"^with the neurons themselves ([\d.]+)", said) > accuracy - 0.05
+    assert number(r"those of the whole by ([\d.e+-]+)", said) < 1
+    assert number(r"^512 steps: .*, ([\d.]+) times as long", said) > 1
+
+
+def test_silent_units(run) -> None:
+    said = run("silent_units.py")
+    assert number(r"^([\d.]+) bits a byte", said) < 3
+    assert number(r"^silent: ([\d.]+)", said) > 0.6
+    assert "    def " in said
+    assert number(r": ([\d.]+) times as long", said) > 1
+
+
 def test_each_is_small_and_told_of(root: Path) -> None:
     told = (root / "examples" / "README.md").read_text()
     tests = Path(__file__).read_text()
