@@ -247,7 +247,7 @@ def test_layers_there_and_back(tmp_path: Path) -> None:
         sl.nn.Residual(nn.Sequential(sl.PerStep(nn.Conv2d(6, 6, 1)), sl.IF())),
         sl.PerStep(nn.AvgPool2d(2, padding=1), nn.AdaptiveAvgPool2d((1, 2)), nn.Flatten(2)),
         sl.PerStep(nn.Conv1d(6, 3, 2)),
-        sl.PerStep(nn.Flatten(), nn.Linear(3, 4, bias=False)),
+        sl.PerStep(nn.Flatten(), nn.Linear(3, 8, bias=False), sl.nn.Voting(2)),
         sl.nn.AxonalDelays(4, 3, torch.tensor([0, 1, 2, 1])),
         sl.Recurrent(sl.CubaLIF(reset="hard"), nn.Linear(4, 4)),
         sl.nn.SynapticDelays(4, 5, 4, kernel_count=2, bias=True),

@@ -108,17 +108,48 @@ def test_a_delay_breaks_a_loop_by_itself() -> None:
 
 
 def test_a_soft_reset_said_with_what_nir_has() -> None:
-    """An integrator, a threshold, and a scale that comes back: v - threshold, a step later."""
+    """An integrator, a threshold, and a scale that comes back; by one neuron, or step by step."""
     nodes = {
         "i": nir.I(np.full(2, 1 / DT)),
         "t": nir.Threshold(np.full(2, 0.9)),
         "back": nir.Scale(np.full(2, -0.9)),
     }
     edges = [("input", "i"), ("i", "t"), ("t", "back"), ("back", "i"), ("t", "output")]
+    assert isinstance(sl.from_nir(graph_of(nodes, edges), dt=DT).layers["t"], sl.IF)
+    nodes["also"] = nir.Scale(np.zeros(2))  # another who hears the integrator
     with pytest.warns(SpikeloomWarning, match="step by step"):
-        found = run(graph_of(nodes, edges))
+        found = run(graph_of(nodes, [*edges, ("i", "also"), ("also", "output")]))
     soft = sl.IF(v_threshold=float(np.nextafter(np.float32(0.9), np.float32(1))), reset="soft")
     np.testing.assert_array_equal(found, soft(torch.from_numpy(X).float()).numpy())
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_what_may_be_said_with_several_nodes(reset: Any, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        sl.PerStep(nn.Conv2d(2, 3, 3)),
+        sl.LIF(torch.tensor([1.5, 2.0, 3.0]), decay_input=False, reset=reset),
+        sl.PerStep(nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(27, 6)),
+        sl.Recurrent(sl.LIF(2.7, reset=reset, v_threshold=0.3), nn.Linear(6, 6)),
+        sl.PerStep(nn.Linear(6, 5)),
+        sl.CubaLIF(reset=reset, v_threshold=0.3),
+    ).eval()
+    x = torch.rand(20, 2, 2, 7, 7) * 4
+    with pytest.raises(NirError, match=r"rewrite=\('(max_pool|soft_reset)',\)"):
+        sl.to_nir(net, x)
+    rewrite = ("max_pool", "soft_reset") if reset == "soft" else ("max_pool",)
+    graph = sl.to_nir(net, x, tmp_path / "net.nir", dt=DT, rewrite=rewrite)
+    again, wanted = sl.from_nir(tmp_path / "net.nir"), net(x)
+    assert 0.05 < wanted.mean() < 0.9
+    assert torch.equal(again(x), wanted)
+    kinds = [type(node).__name__ for node in graph.nodes.values()]
+    assert kinds.count("Threshold") == (4 if reset == "soft" else 1)
+    neurons = [m for m in again.modules() if isinstance(m, sl.LIF)]
+    assert len(neurons) == (3 if reset == "soft" else 2)
+    with pytest.raises(NirError, match="its input is not spikes"):
+        sl.to_nir(nn.Sequential(sl.PerStep(nn.MaxPool2d(2))).eval(), x, rewrite=("max_pool",))
+    with pytest.raises(ValueError, match=r"no rewriting 'maxpool'; did you mean 'max_pool'"):
+        sl.to_nir(net, x, rewrite=("maxpool",))
 
 
 def test_subgraphs_are_opened(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .nir_files import write_nir
 from .nir_hints import hint_of
 from .nir_layers import LAYERS, Refused, write_layer
 from .nir_network import StepByStep
+from .nir_rewrite import are_spikes, check_rewrites, write_max_pool, write_soft_reset
 from .nir_units import (
     Discretisation,
     Fires,
@@ -38,6 +40,7 @@ def to_nir(
     dt: float = 1e-4,
     discretisation: Discretisation = "euler",
     fires: Fires = ">",
+    rewrite: Sequence[str] = (),
 ) -> Any:
     r"""Return a network as a graph of NIR, without loss, or raise.
 
@@ -58,6 +61,8 @@ def to_nir(
         discretisation: "euler" or "exponential".
         fires: ">" as NIR's text says, or ">=" for readers that fire at the threshold, which is then written
             as it is.
+        rewrite: what may be said with several nodes, equal to the network but for rounding: "max_pool", of
+            spikes, and "soft_reset"; see `spikeloom.deploy.nir_rewrite`.
 
     Raises:
         NirError: what NIR cannot say: the layer's path, why, and what could stand there.
@@ -65,9 +70,9 @@ def to_nir(
         RuntimeError: a network in training mode.
     """
     check_units(dt, discretisation, fires)
-    nir = nir_module()
+    nir, allowed = nir_module(), check_rewrites(rewrite)
     graph = read_network(net, x)
-    writer = _Writer(graph, x, dt, discretisation, fires)
+    writer = _Writer(graph, x, dt, discretisation, fires, allowed)
     nodes, edges, shapes = writer.write()
     metadata = {
         "writer": "spikeloom",
@@ -92,14 +97,22 @@ class _Writer:
     """Turns a graph of layers into nodes and edges of NIR."""
 
     def __init__(
-        self, graph: Graph, x: Tensor, dt: float, discretisation: Discretisation, fires: Fires
+        self,
+        graph: Graph,
+        x: Tensor,
+        dt: float,
+        discretisation: Discretisation,
+        fires: Fires,
+        rewrite: frozenset[str],
     ) -> None:
+        self.rewrite = rewrite
         self.graph, self.dt, self.discretisation, self.fires = graph, dt, discretisation, fires
         self.dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self.readout: dict[str, str] = {}
+        self.heard_by: dict[str, str] = {}  # what hears a neuron's input, where it is several nodes
         self._made: dict[str, list[str]] = {}  # what of NIR adds up to a node's output
 
     def write(self) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
@@ -173,6 +186,10 @@ class _Writer:
             getattr(module, "neuron", None), Neuron
         ):
             return [self._recurrent(module, name, node, sources, taken)]
+        if isinstance(module, nn.MaxPool2d) and "max_pool" in self.rewrite:
+            if not are_spikes(self.graph, node.inputs[0]):
+                raise Refused("its input is not spikes, of which alone a sum and a threshold are the maximum")
+            return write_max_pool(module, name, sources, taken, node.shape, self)
         return write_layer(module, name, sources, taken, node.shape, self)
 
     def _sources(self, node: Node) -> list[str]:
@@ -190,9 +207,12 @@ class _Writer:
             low = membrane.threshold.min()
             raise Refused(f"its threshold is {low:g}, at which a membrane at rest fires; give one above 0")
         if membrane.reset == "soft":
+            if "soft_reset" in self.rewrite:
+                return write_soft_reset(membrane, name, path, sources, shape, self)
             raise Refused(
-                "its reset is soft, by subtraction, but NIR's neurons are reset to a value; train it with "
-                "reset='hard', which is another neuron: no node of NIR is this one"
+                "its reset is soft, by subtraction, but NIR's neurons are reset to a value; "
+                "rewrite=('soft_reset',) says it with an integrator, a threshold and a scale that leads "
+                "back, which few readers know; training it with reset='hard' makes another network"
             )
         kind, fields = membrane_fields(membrane, self.dt, self.discretisation, self.fires, self.dtype)
         for field, value in fields.items():
@@ -224,7 +244,7 @@ class _Writer:
             except Refused as error:
                 raise Refused(f"its synapse holds {type(layer).__name__}: {error}") from error
             now = after
-        self.edges += [(source, written) for source in back]
+        self.edges += [(source, self.heard_by.get(written, written)) for source in back]
         return written
 
     def _loops(self, module: StepByStep, name: str, sources: list[str]) -> list[str]:
@@ -243,7 +263,7 @@ class _Writer:
         for inner, before in module.sources.items():
             for source in before:
                 given = sources if source == "input" else [names[source]]
-                self.edges += [(one, names[inner]) for one in given]
+                self.edges += [(one, self.heard_by.get(names[inner], names[inner])) for one in given]
         return [names[inner] for inner in module.ends]
 
     # -- functions --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from .nir_build import Builder
 from .nir_files import read_nir
 from .nir_network import NirNetwork, StepByStep
 from .nir_order import Loop, flat, loops_of, order_of
+from .nir_rewrite import join_soft_resets
 from .nir_units import Discretisation, Fires, NirError, check_units, nir_module
 
 
@@ -115,6 +116,7 @@ def _network(
 ) -> nn.Module:
     """Return the network of layers and edges; run once, on a step of zeros, to see that shapes fit."""
     layers, sources = dict(layers), dict(sources)
+    join_soft_resets(layers, sources, ends, dtype)
     loops = loops_of(sources)
     pairs = [_recurrent(loop, layers, sources) for loop in loops]
     rest = loops if None in pairs else []

@@ -13,6 +13,7 @@ from ..nn.dcls import Dcls1d, Dcls2d
 from ..nn.delays import AxonalDelays, SynapticDelays
 from ..nn.fold import fold
 from ..nn.norms import BatchNorm, affine, is_known
+from ..nn.voting import Voting
 from .nir_neurons import NirDelay, NirScale
 
 Shape = tuple[int, ...]
@@ -66,8 +67,8 @@ def _why(layer: Any) -> str:
 
 
 _OTHERS = {
-    "MaxPool": "NIR has no max pooling; of spikes, a sum over the window (AvgPool2d with divisor_override=1) "
-    "behind which a threshold of 0.5 stands is the same; average pooling is another network",
+    "MaxPool": "NIR has no max pooling; of spikes over two axes, rewrite=('max_pool',) says the same with a "
+    "sum over the window and a threshold of 0.5; average pooling is another network",
     "Attention": "NIR has no attention; a network of convolutions or linear layers has a graph",
     "Norm": "it could not be folded into the layer before it; place it right behind a convolution or a "
     "linear layer",
@@ -229,6 +230,13 @@ def _dense(layer: SynapticDelays) -> Any:
     return dense.numpy()
 
 
+def _voting(layer: Any, name: str, sources: list[str], taken: Shape, made: Shape, to: Any) -> list[str]:
+    if len(taken) != 1:
+        raise Refused(f"its input has axes {taken}, but NIR's linear layers take one")
+    weight = np.kron(np.eye(made[0]), np.full((1, layer.voters), 1 / layer.voters))
+    return [to.add(name, "Linear", sources, taken, made, weight=to.array(torch.from_numpy(weight), "it"))]
+
+
 def _scale(layer: Any, name: str, sources: list[str], taken: Shape, made: Shape, to: Any) -> list[str]:
     return [to.scale(name, sources, taken, to.array(layer.scale, "its scale"))]
 
@@ -247,4 +255,5 @@ LAYERS: dict[type[nn.Module], Callable[..., list[str]]] = {
     SynapticDelays: _synaptic,
     NirDelay: _delay,
     NirScale: _scale,
+    Voting: _voting,
 }
