@@ -134,11 +134,11 @@ def test_whole_numbers_are_the_simulator_to_the_bit(tmp_path: Path, options: dic
 
 
 class Every(nn.Module):
-    """The sum of every neuron of the table that takes one input."""
+    """The sum of every neuron of the table that takes one input, or of some."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
         super().__init__()
-        names = [name for name, entry in NEURONS.items() if not entry.neuron.inputs]
+        names = names or tuple(name for name, entry in NEURONS.items() if not entry.neuron.inputs)
         self.neurons = nn.ModuleDict()
         self.scales = {}
         for name in names:

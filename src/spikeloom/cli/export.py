@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import tyro
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..models import create_model, example_input
 from ..names import unknown
 from ..training import RunFolder, load_net
+from ..training.samples import load_samples
 from .arguments import Misuse, parse
 
 
@@ -23,14 +24,18 @@ class Options:
 
     Attributes:
         network: the run folder that `spikeloom train` left; or a model's name, for one without training.
-        to: what to write: nir, onnx or torch.
+        to: what to write: nir, onnx, torch or c.
         out: the file; by default "model" and the format's ending, in the run folder.
         overwrite: replace the file if it exists.
         dt: nir: the length of a time step, in seconds.
         discretisation: nir: how a step stands for a differential equation, euler or exponential.
+        rewrite: nir: what it has no node for, but may be said with several: max_pool (of spikes), soft_reset.
         unrolled: onnx, torch: the loop over time, step by step, of a fixed T; else a Scan, or one operator.
         open_axes: onnx, torch: which axes may have any length: TB, T, B, or an empty string.
         states: onnx: states go in and out, so that a stream can go on.
+        dtype: c: float, or int8 for whole numbers throughout.
+        bits: c, of int8: of a weight, 1 to 8.
+        state_bits: c, of int8: of a neuron's state, 8, 16 or 32.
     """
 
     network: tyro.conf.Positional[str]
@@ -39,9 +44,13 @@ class Options:
     overwrite: bool = False
     dt: float = 1e-4
     discretisation: str = "euler"
+    rewrite: tuple[str, ...] = ()
     unrolled: bool = False
     open_axes: str = "TB"
     states: bool = False
+    dtype: str = "float"
+    bits: int = 8
+    state_bits: int = 16
 
 
 def run(argv: Sequence[str]) -> int:
@@ -70,7 +79,8 @@ def run(argv: Sequence[str]) -> int:
 def _nir(net: nn.Module, x: Tensor, out: Path, options: Options) -> list[str]:
     from ..deploy.nir_export import to_nir
 
-    graph = to_nir(net, x, out, dt=options.dt, discretisation=options.discretisation)  # type: ignore[arg-type]
+    how: Any = options.discretisation
+    graph = to_nir(net, x, out, dt=options.dt, discretisation=how, rewrite=options.rewrite)
     about = graph.metadata
     return [
         f"{out}: {len(graph.nodes)} nodes, {len(graph.edges)} edges",
@@ -102,6 +112,34 @@ def _torch(net: nn.Module, x: Tensor, out: Path, options: Options) -> list[str]:
     return [f"{out}: {_axes(options)}", f"read it: {imports}torch.export.load({str(out)!r}).module()"]
 
 
+def _c(net: nn.Module, x: Tensor, out: Path, options: Options) -> list[str]:
+    from ..deploy import export_c
+
+    whole: dict[str, int] = {}
+    if options.dtype == "int8":
+        folder = Path(options.network)
+        if not folder.is_dir():
+            raise ValueError("whole numbers take their units from samples; give the folder of a run")
+        x = _samples(RunFolder(folder), x)
+        whole = {"bits": options.bits, "state_bits": options.state_bits}
+    source, header = export_c(net, x, out, options.dtype, **whole)  # type: ignore[arg-type]
+    return [
+        f"{source}, {header}: {options.dtype}, one step takes {x[0, 0].numel()} numbers",
+        f"build it: cc -std=c99 -O3 -c {source}; or, with -DSPIKELOOM_MAIN, -o NAME and -lm, a program that "
+        "runs and times samples of a file",
+    ]
+
+
+def _samples(run: RunFolder, x: Tensor) -> Tensor:
+    """Return samples of a run's training set, as the network takes them, in time."""
+    _, recipe = run.config()
+    data = load_samples(recipe)
+    some = data.inputs(data.train.pixels[:64])
+    if not data.in_time:
+        some = some.expand(len(x), *some.shape)
+    return some.reshape(*some.shape[:2], *x.shape[2:])
+
+
 def _axes(options: Options) -> str:
     fixed = "T" if options.unrolled else ""
     found = [{"T": "T", "B": "the batch"}[axis] for axis in options.open_axes if axis not in fixed]
@@ -119,4 +157,5 @@ TARGETS = {
     "nir": Target(".nir", _nir),
     "onnx": Target(".onnx", _onnx),
     "torch": Target(".pt2", _torch),
+    "c": Target(".c", _c),
 }
