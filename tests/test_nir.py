@@ -249,7 +249,7 @@ def test_layers_there_and_back(tmp_path: Path) -> None:
         sl.PerStep(nn.Conv1d(6, 3, 2)),
         sl.PerStep(nn.Flatten(), nn.Linear(3, 8, bias=False), sl.nn.Voting(2)),
         sl.nn.AxonalDelays(4, 3, torch.tensor([0, 1, 2, 1])),
-        sl.Recurrent(sl.CubaLIF(reset="hard"), nn.Linear(4, 4)),
+        sl.Recurrent(sl.CubaLIF(reset="hard", v_threshold=0.2), nn.Linear(4, 4)),
         sl.nn.SynapticDelays(4, 5, 4, kernel_count=2, bias=True),
         sl.LI(),
     )
