@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import spikeloom as sl
 from spikeloom.announce import SpikeloomWarning
+from spikeloom.cli import main
 from spikeloom.deploy.nir_units import NirError
 
 DT = 1e-3
@@ -303,6 +304,21 @@ def test_a_mean_over_time_is_left_to_the_reader() -> None:
     torch.testing.assert_close(sl.from_nir(graph)(x), net(x))
     stripped(graph)
     assert sl.from_nir(graph, dt=1e-4)(x).shape == (5, 2, 3)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "net.nir"
+    words = ["export", "dense_snn", "--to", "nir", "--out", str(out), "--dt", "1e-3"]
+    with pytest.warns(SpikeloomWarning, match="ends with a mean over time"):
+        assert main(words) == 0
+    assert "a step is 0.001 s, by euler; a neuron fires where v > v_threshold" in capsys.readouterr().out
+    assert sl.from_nir(out)(torch.rand(4, 1, 64)).shape == (1, 10)
+    before = out.read_bytes()
+    assert main(words) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert main(["export", "conv_snn", *words[2:], "--overwrite"]) == 2
+    assert "NIR cannot say MaxPool2d 'synapses.0.2'" in capsys.readouterr().err
+    assert out.read_bytes() == before
 
 
 @pytest.mark.filterwarnings("ignore:.*type_check=False")  # NIR's own check, and grouped convolutions

@@ -85,7 +85,7 @@ class Builder:
             raise NirError(
                 f"node {given.name!r} ({given.kind}) has constants in seconds, and nothing says how long a "
                 "step is; give dt: 1e-4 for graphs of snnTorch and, unless told otherwise, SpikingJelly, "
-                "1e-3 for Norse, 1.0 for Sinabs, whose seconds are steps"
+                "1e-6 for Norse, which writes dt tau for tau, 1.0 for Sinabs, whose seconds are steps"
             )
         return self._dt
 

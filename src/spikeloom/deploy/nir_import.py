@@ -44,10 +44,12 @@ def from_nir(
     writer        dt        discretisation  fires        reset
     ============  ========  ==============  ===========  ===============================
     snnTorch      1e-4      "euler"         ">"          as its neurons' reset_mechanism
-    Norse         1e-3      "euler"         ">"          "hard"
+    Norse         1e-6      "euler"         ">"          "hard"
     Sinabs        1.0       "exponential"   ">="         "soft", unless built otherwise
     SpikingJelly  its dt    "euler"         ">="         "hard"
     ============  ========  ==============  ===========  ===============================
+
+    (Norse writes dt tau for a time constant, and its IF has no dt: a graph of IF alone takes dt=1.0.)
 
     Arguments:
         graph: a `nir.NIRGraph`, or the path of a file.
