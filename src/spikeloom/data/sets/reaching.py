@@ -35,7 +35,8 @@ _SHAPES = {"train": (1200, 71), "test": (1818, 71)}
             File(
                 name=_FILE,
                 addresses=(
-                    "https://raw.githubusercontent.com/KordingLab/DAD/2f205979/data/demo/chewie_demo.mat",
+                    "https://raw.githubusercontent.com/KordingLab/DAD/"
+                    "9b88af1b6ab4a64e0d6d7771392d7a26763d2e25/data/demo/chewie_demo.mat",
                 ),
                 sha256="170c7db01cfa790de9e8700dfbdf3050b23c5f907131fdcfa3ae99e1c3ed3d32",
             ),
