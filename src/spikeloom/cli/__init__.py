@@ -16,6 +16,7 @@ VERBS = {
     "report": "show what runs did, compared, on one page of HTML",
     "search": "search for a recipe's values, by trials",
     "card": "write a run's network and its model card, as a folder to publish",
+    "fit": "tell whether a network fits a device, and what would make it fit",
     "export": "write a network for other simulators: spikeloom export RUN --to nir",
     "models": "list the networks, tell all about one",
     "data": "list the data sets, tell what they are, get them, verify them",

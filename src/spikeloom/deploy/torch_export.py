@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..neurons import Neuron
-from ..nn import fold
+from ..nn.fold import fold
 
 Loop = Literal["kept", "unrolled"]
 
