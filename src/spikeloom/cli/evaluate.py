@@ -27,14 +27,15 @@ class Options:
         folder: the run folder that `spikeloom train` left.
         samples: operations, energy and latency are of so many test samples, the first; None: of all.
         convention: how operations are priced: counted, papers or spikingformer.
-        passes: how many times the network without spikes runs that energy is compared with.
+        passes: how many times the network without spikes runs that energy is compared with; None: once, but
+            at each step where each has an answer of its own.
         json: a file for all of it, as JSON.
     """
 
     folder: tyro.conf.Positional[Path]
     samples: int | None = SAMPLES
     convention: str = "counted"
-    passes: float = 1.0
+    passes: float | None = None
     json: Path | None = None
 
 

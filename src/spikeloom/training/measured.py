@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -53,10 +54,8 @@ class Measured:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, for JSON."""
-        result = {k: None if v != v else v for k, v in asdict(self.result).items()}
-        result["firing_rates"] = {k: None if v != v else v for k, v in self.result.firing_rates.items()}
         return {
-            **result,
+            **_plain(asdict(self.result)),
             "profile": self.profile.to_dict(),
             "energy": self.energy.to_dict(),
             "latency": None if self.latency is None else self.latency.to_dict(),
@@ -65,7 +64,10 @@ class Measured:
 
 
 def measure(
-    run: RunFolder, samples: int | None = SAMPLES, convention: str = "counted", passes: float = 1.0
+    run: RunFolder,
+    samples: int | None = SAMPLES,
+    convention: str = "counted",
+    passes: float | None = None,
 ) -> Measured:
     """Measure the network of a run folder: its accuracy, and what it does and costs.
 
@@ -73,8 +75,8 @@ def measure(
         run: the run's folder.
         samples: of the test set, the first so many are profiled; None takes all.
         convention: how operations are priced; a name in `sl.measure.CONVENTIONS`.
-        passes: how many times the network without spikes runs that it is compared with; see
-            `Profile.energy_range`.
+        passes: how many times the network without spikes runs that it is compared with, see
+            `Profile.energy_range`; None: once, but T times where each step has an answer of its own.
 
     Raises:
         RunError: the folder is damaged, or of a network of one's own.
@@ -85,6 +87,9 @@ def measure(
     _, recipe = run.config()
     net, data = load_net(run).eval(), load_samples(recipe)
     found = profile(net, _inputs(net, recipe, data, samples), convention=convention)
+    if passes is None:
+        each_step = data.in_time and data.test.labels.shape[1:2] == data.test.pixels.shape[1:2]
+        passes = found.steps if each_step else 1.0
     energy = found.energy_range(passes=passes)
     early, why = _latency(run, net, recipe, data, samples)
     return Measured(evaluate(run), found, energy, early, why)
@@ -96,9 +101,13 @@ def _inputs(net: nn.Module, recipe: Recipe, data: Dataset, samples: int | None) 
         net.double()
     dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
     rule = make_rule(recipe.learning, net, **recipe.learning_options)
-    for pixels in data.test.pixels[:samples].split(BATCH):
-        x = data.inputs(pixels).to(dtype)
-        yield x.expand(recipe.T, *x.shape) if rule.needs_time and not data.in_time else x
+
+    def batches() -> Iterator[Tensor]:
+        for pixels in data.test.pixels[:samples].split(BATCH):
+            x = data.inputs(pixels).to(dtype)
+            yield x.expand(recipe.T, *x.shape) if rule.needs_time and not data.in_time else x
+
+    return batches()
 
 
 def _latency(
@@ -107,6 +116,9 @@ def _latency(
     """Return how early a network decides, or why that cannot be said."""
     if recipe.loss == "mse":
         return None, "it gives numbers, and decides nothing"
+    y = data.test.labels
+    if y.ndim != 1 or y.is_floating_point():
+        return None, f"the labels of {recipe.data} are no classes, one a sample"
     arguments = find_model(recipe.model).arguments
     own = recipe.model_options.get("readout", arguments.get("readout", "none"))
     stepwise = net
@@ -128,7 +140,7 @@ def _latency(
             running.append(so_far)
     if same < _SAME * count:
         return None, f"the answers of {recipe.model} are no running {own} of its steps' scores"
-    return latency(torch.cat(running, 1), _labels(data, count)), ""
+    return latency(torch.cat(running, 1), y[:count]), ""
 
 
 def _so_far(each: Tensor, own: str, recipe: Recipe) -> Tensor:
@@ -140,7 +152,8 @@ def _so_far(each: Tensor, own: str, recipe: Recipe) -> Tensor:
     return torch.stack([scores_of(each[: t + 1], recipe) for t in range(len(each))])
 
 
-def _labels(data: Dataset, count: int) -> Tensor | None:
-    """Return the labels, where they are classes."""
-    y = data.test.labels[:count]
-    return None if y.ndim != 1 or y.is_floating_point() else y
+def _plain(value: Any) -> Any:
+    """Return a value for JSON, which knows no nan."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
