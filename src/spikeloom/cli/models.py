@@ -11,7 +11,7 @@ import tyro
 from torch import nn
 
 from ..measure import dense_operations
-from ..measure.report import brief
+from ..measure.text import brief
 from ..models import Backbone, Entry, Published, create_model, example_input, find_model, list_models
 from ..models.markdown import cells
 from ..names import unknown
