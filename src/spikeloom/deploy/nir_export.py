@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ..announce import announce
 from ..neurons import Neuron
-from .graph import Graph, Node, Ref, read_network
+from .graph import Graph, Node, read_network
 from .membrane import NotAMembrane, read_membrane
 from .nir_files import write_nir
+from .nir_functions import safe, write_function
 from .nir_hints import hint_of
 from .nir_layers import LAYERS, Refused, write_layer
 from .nir_network import StepByStep
@@ -113,22 +114,22 @@ class _Writer:
         self.shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self.readout: dict[str, str] = {}
         self.heard_by: dict[str, str] = {}  # what hears a neuron's input, where it is several nodes
-        self._made: dict[str, list[str]] = {}  # what of NIR adds up to a node's output
+        self.made: dict[str, list[str]] = {}  # what of NIR adds up to a node's output
 
     def write(self) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
         """Return nodes, edges, and shapes of each node's input and output."""
         end = self._end()
         shape = self.graph.input.shape
-        self._made["input"] = [self._add("input", "Input", [], shape, shape, input_type=np.array(shape))]
+        self.made["input"] = [self._add("input", "Input", [], shape, shape, input_type=np.array(shape))]
         for node in self.graph:
             if node.kind == "input" or node.name in self._beyond(end):
                 continue
             try:
-                self._made[node.name] = self._write(node)
+                self.made[node.name] = self._write(node)
             except (NotAMembrane, Refused) as error:
                 raise self.refusal(node, error) from error
         shape = self.graph[end].shape
-        self._add("output", "Output", self._made[end], shape, shape, output_type=np.array(shape))
+        self._add("output", "Output", self.made[end], shape, shape, output_type=np.array(shape))
         return self.nodes, self.edges, self.shapes
 
     def _beyond(self, end: str) -> set[str]:
@@ -172,12 +173,12 @@ class _Writer:
     def _write(self, node: Node) -> list[str]:
         module = node.module
         if module is None:
-            return self._function(node)
+            return write_function(node, safe(node.name), self)
         sources = self._sources(node)
         taken = self.graph[node.inputs[0]].shape
         if len(node.inputs) != 1:
             raise Refused("it takes several inputs, and a node of NIR the sum of them")
-        name = _safe(node.name)
+        name = safe(node.name)
         if isinstance(module, StepByStep):
             return self._loops(module, name, sources)
         if isinstance(module, Neuron):
@@ -193,7 +194,7 @@ class _Writer:
         return write_layer(module, name, sources, taken, node.shape, self)
 
     def _sources(self, node: Node) -> list[str]:
-        return [source for name in node.inputs for source in self._made[name]]
+        return [source for name in node.inputs for source in self.made[name]]
 
     def _neuron(
         self, neuron: Neuron, name: str, node: Node, sources: list[str], shape: tuple[int, ...]
@@ -266,64 +267,13 @@ class _Writer:
                 self.edges += [(one, self.heard_by.get(names[inner], names[inner])) for one in given]
         return [names[inner] for inner in module.ends]
 
-    # -- functions --------------------------------------------------------------------------------
-
-    def _function(self, node: Node) -> list[str]:
-        refs = [a for a in node.args if isinstance(a, Ref)]
-        numbers = [a for a in node.args if isinstance(a, (int, float, Tensor)) and not isinstance(a, bool)]
-        made = [self._made[ref.node] for ref in refs]
-        if any(ref.item is not None for ref in refs):
-            raise Refused("it takes a part of another's outputs; NIR's nodes have one output")
-        kind, plain = (
-            node.kind.removeprefix("i") if node.kind in ("iadd", "isub", "imul") else node.kind,
-            not node.kwargs,
-        )
-        shape = node.shape
-        same = all(self.graph[ref.node].shape == shape for ref in refs)
-        if kind in ("add", "radd", "sub", "rsub") and len(refs) == 2 and plain and same:
-            first, second = made if kind != "rsub" else made[::-1]
-            if kind in ("sub", "rsub"):
-                second = [self.scale(_safe(node.name), second, shape, -1.0)]
-            return first + second
-        if kind in ("mul", "rmul") and len(refs) == 1 and len(numbers) == 1 and plain and same:
-            return [self.scale(_safe(node.name), made[0], shape, self._factor(node, numbers[0]))]
-        if kind == "neg" and same:
-            return [self.scale(_safe(node.name), made[0], shape, -1.0)]
-        if kind in ("flatten", "reshape", "view", "unsqueeze", "squeeze") and len(refs) == 1:
-            taken = self.graph[refs[0].node].shape
-            return self.flatten(_safe(node.name), made[0], taken, shape)
-        if kind == "mean" and len(refs) == 1:
-            return self._mean(node, made[0], self.graph[refs[0].node].shape)
-        raise Refused(_FUNCTIONS.get(kind, "it is none of NIR's operations (sums, scales, flattening)"))
-
-    def _mean(self, node: Node, sources: list[str], taken: tuple[int, ...]) -> list[str]:
-        """Write a mean over all of space."""
-        dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-        whole = len(node.taken[0])
-        dims = {d % whole for d in ((dims,) if isinstance(dims, int) else dims or ())}
-        if len(taken) != 3 or dims != {whole - 2, whole - 1}:
-            raise Refused("it is a mean over other than the last two axes of [channels, height, width]")
-        kernel, name, few = np.array(taken[1:]), _safe(node.name), (taken[0], 1, 1)
-        fields = {"kernel_size": kernel, "stride": kernel.copy(), "padding": np.zeros(2, int)}
-        pooled = [self._add(name, "AvgPool2d", sources, taken, few, **fields)]
-        return self.flatten(f"{name}_flatten", pooled, few, node.shape)
-
-    def _factor(self, node: Node, number: Any) -> Any:
-        """Return a constant factor as it meets one sample."""
-        if not isinstance(number, Tensor) or number.ndim == 0:
-            return float(number)
-        lead = 1 if node.folded else 2
-        spare = number.ndim - len(node.shape)
-        if spare > 0 and (spare > lead or any(n != 1 for n in number.shape[:spare])):
-            raise Refused("it scales steps or samples differently")
-        return self.array(number.reshape(number.shape[max(spare, 0) :]), "its factor")
-
     # -- what layers are written with -------------------------------------------------------------
 
     def scale(self, name: str, sources: list[str], shape: tuple[int, ...], by: Any) -> str:
         """Write a Scale."""
         kind = np.float64 if self.dtype == torch.float64 else np.float32
-        return self._add(name, "Scale", sources, shape, shape, scale=np.broadcast_to(by, shape).astype(kind))
+        by = self.array(np.broadcast_to(by, shape).astype(kind), "its factor")
+        return self._add(name, "Scale", sources, shape, shape, scale=by)
 
     def flatten(
         self, name: str, sources: list[str], taken: tuple[int, ...], made: tuple[int, ...]
@@ -383,23 +333,6 @@ class _Writer:
         self.nodes[unique] = make(kind, **fields)
         self.shapes[unique] = (tuple(taken), tuple(made))
         return unique
-
-
-_FUNCTIONS = {
-    "mul": "it multiplies signals, which no node of NIR does; AND of spikes is a sum and a threshold of 1.5",
-    "matmul": "it multiplies signals, as attention does; NIR's nodes have constant weights",
-    "bmm": "it multiplies signals, as attention does; NIR's nodes have constant weights",
-    "scaled_dot_product_attention": "NIR has no attention; nets of convolutions have a graph",
-    "softmax": "NIR has no attention; a network of convolutions or linear layers has a graph",
-    "rsub": "it takes from a constant; NIR has no constant signals",
-    "cat": "NIR's nodes have one input and concatenate nothing; a sum of two linear layers is the same",
-    "max_pool2d": "NIR has no max pooling; of spikes, SumPool2d and a threshold of 0.5 is the same",
-}
-
-
-def _safe(name: str) -> str:
-    """Return a name that is one for HDF5 and for modules, too."""
-    return name.replace(".", "_").replace("#", "_").replace("/", "_") or "net"
 
 
 def _says_reset(kind: str) -> bool:
