@@ -16,13 +16,11 @@ pytest.importorskip("mkdocs", reason="the site is built by MkDocs: pip install '
 pytest.importorskip("mkdocstrings_handlers.python", reason="pip install 'spikeloom[docs]'")
 
 ROOMS = ["neurons", "surrogate", "nn", "encoding", "events", "data", "models", "measure", "training"]
-ROOMS += ["training.learning", "viz", "report"]
+ROOMS += ["training.learning", "viz", "report", "deploy"]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(root: Path, out: Path) -> Path:
     """Build the site; a warning ends the build."""
-    root, out = Path(__file__).resolve().parent.parent, tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
@@ -31,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_page_is_there_and_asks_no_other_server(site: Path, root: Path) -> None:
+def every_page_is_there_and_asks_no_other_server(site: Path, root: Path) -> None:
     sources = {str(p.relative_to(root / "docs").with_suffix("")) for p in (root / "docs").rglob("*.md")}
     pages = {str(p.relative_to(site).with_suffix("")) for p in site.rglob("*.html")}
     assert pages == sources | {"404"}
@@ -46,7 +44,7 @@ def test_every_page_is_there_and_asks_no_other_server(site: Path, root: Path) ->
     assert not list(site.rglob("*.py"))
 
 
-def test_every_equation_is_drawn(site: Path) -> None:
+def every_equation_is_drawn(site: Path) -> None:
     pages = {path.name: path.read_text() for path in site.rglob("*.html")}
     assert sum(page.count("<math") for page in pages.values()) > 300
     for name, page in pages.items():
@@ -56,7 +54,7 @@ def test_every_equation_is_drawn(site: Path) -> None:
         ), name
 
 
-def test_every_public_name_is_in_the_reference(site: Path) -> None:
+def every_public_name_is_in_the_reference(site: Path) -> None:
     inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
     known = {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}
     ends = {name.rsplit(".", 1)[-1] for name in known if name.startswith("spikeloom.")}
@@ -69,3 +67,11 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
         assert not missing, (room, sorted(missing))
     for name in ("Stream", "explain", "packed_spikes", "recompute", "checkpoint_time", "backend", "train"):
         assert name in ends, name
+
+
+def test_the_site(root: Path, tmp_path: Path) -> None:
+    """One test, since building takes most of its time."""
+    site = built(root, tmp_path / "site")
+    every_page_is_there_and_asks_no_other_server(site, root)
+    every_equation_is_drawn(site)
+    every_public_name_is_in_the_reference(site)
