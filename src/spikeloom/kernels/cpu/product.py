@@ -181,11 +181,37 @@ def _noted(typingctx, events, index):
     return types.int64(types.int64, types.int64), codegen
 
 
+def _nonzero(word: int) -> Any:
+    """Return `nonzero(address, index)`: a bit for each of a vector's numbers, set unless it is 0."""
+
+    @intrinsic
+    def nonzero(typingctx, address, index):
+        def codegen(context, builder, signature, args):
+            v = _Vectors(builder, word)
+            said = builder.fcmp_unordered("une", v.load(*args), ir.Constant(v.type, None))
+            return builder.zext(builder.bitcast(said, ir.IntType(v.lanes)), ir.IntType(64))
+
+        return types.int64(types.int64, types.int64), codegen
+
+    return nonzero
+
+
+@intrinsic
+def _lowest(typingctx, bits):
+    """The place of the lowest bit that is set."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
+
+
 def _product(word: int) -> Any:
     """Return the product for numbers of `word` bytes."""
     width = columns(word)
     many, some = _tile(word, ROWS), _tile(word, ROWS // 2)
     wide, thin = _gather(word, PANELS), _gather(word, 1)
+    nonzero, lanes = _nonzero(word), BYTES // word
     real = f"float{8 * word}"
     load, keep = loader(real, None), storer(real, None)  # rows that others write under scopes of their own
 
@@ -228,11 +254,22 @@ def _product(word: int) -> Any:
             first = r * sources * units
             for s in range(sources):
                 said = a + s * pitch + r * units * word
-                for j in range(units):
+                j = 0
+                while rare != 0 and j + lanes <= units:
+                    bits = nonzero(said, j)
+                    while bits != 0:
+                        k = j + _lowest(bits)
+                        _note(events, first + n, s * units + k)
+                        keep(values, first + n, load(said, k))
+                        n += 1
+                        bits &= bits - 1
+                    j += lanes
+                while j < units:
                     value = load(said, j)
                     _note(events, first + n, s * units + j)
                     keep(values, first + n, value)
                     n += (rare == 0) | (value != 0.0)
+                    j += 1
             _note(counts, r, n)
         for s in range(sinks):
             p = panels
