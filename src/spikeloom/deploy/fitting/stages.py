@@ -174,6 +174,8 @@ class _Reader:
     def _map_before(self, node: Node) -> tuple[int, ...]:
         """Return channels and sizes as they were before they were flattened."""
         before = self.graph[node.inputs[0]]
+        if node.kind == "Linear" and len(before.shape) > 1:  # token by token
+            return before.shape[-1:]
         while before.kind in _SHAPES and node.kind == "Linear":
             before = self.graph[before.inputs[0]]
         return before.shape

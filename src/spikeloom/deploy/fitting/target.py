@@ -86,7 +86,8 @@ class Target:
         note: what is our reading, or not checked.
         layers: the classes of synapses that it has.
         cores, limits, total: what it gives.
-        weight_bits, state_bits: of weights, and of a neuron's state; 0 for any.
+        weight_bits: of a weight; 0 for any.
+        state_bits: of a neuron's state; told, not checked.
         decay: "any", or "shift": membranes leak by 1 - 2^-k.
         recurrence: whether a layer may hear itself.
     """
