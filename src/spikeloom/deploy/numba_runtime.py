@@ -77,7 +77,9 @@ class CompiledNetwork:
         kind: Any = np.int32 if whole else np.float32
         made = self._made = _Layout(Machine(net))
         self._program, self._layout = np.array(made.program, np.int64), np.array(made.layout, np.int64)
-        self._memory = np.zeros(made.size, kind)
+        self._memory, self._begin = np.zeros(made.size, kind), np.zeros(made.size, kind)
+        for start, size, values in made.initial:
+            self._begin[start : start + size] = np.tile(values, size // values.size)
         self._weights = _joined(made.weights, np.int8 if whole else np.float32)
         self._biases, self._parameters = _joined(made.biases, kind), _joined(made.parameters, kind)
         self._flags = np.zeros(2 * len(made.machine.names), np.int32)
@@ -89,11 +91,9 @@ class CompiledNetwork:
     def reset(self) -> None:
         """Begin anew: another sample, or another stream."""
         self.steps = 0
-        self._memory[:] = 0
+        self._memory[:] = self._begin
         self._flags[:] = 0
         self._total[:] = 0
-        for start, size, values in self._made.initial:
-            self._memory[start : start + size] = np.resize(values, size)
 
     def step(self, x: Any) -> Array:
         """Run one step of a sample, an array or tensor of the input's shape; return the scores."""
@@ -101,7 +101,7 @@ class CompiledNetwork:
         if given.shape != tuple(self.net.input):
             raise ValueError(f"one step has shape {given.shape}; {tuple(self.net.input)} is needed")
         if isinstance(self.net, IntegerNetwork) and given.dtype.kind == "f":
-            given = self.net.quantise_input(torch.from_numpy(np.ascontiguousarray(given, np.float32))).numpy()
+            given = self._whole(given)
         flat = np.ascontiguousarray(given, self._memory.dtype).reshape(-1)
         numba_parts.step(
             self._program,
@@ -119,6 +119,15 @@ class CompiledNetwork:
         )
         self.steps += 1
         return self.scores()
+
+    def _whole(self, x: Array) -> Array:
+        """Return `IntegerNetwork.quantise_input` of a step, without the detour over tensors."""
+        net: Any = self.net
+        most = net.peaks["input"]
+        whole = np.rint(x.astype(np.float32) * np.float32(1 / net.input_scale))
+        if not np.isfinite(whole).all():
+            raise ValueError("the input holds NaN or infinity; finite numbers are needed")
+        return whole.clip(-most if net.signed else 0, most)
 
     def scores(self) -> Array:
         """Return the scores: the mean over the steps so far, or those of the last step."""
