@@ -117,4 +117,7 @@ def _shifted(layer: IntFire, peak: int, bits: int, given: int) -> IntFire:
             f"layer {layer.name!r}: a state of {bits} bits that holds {peak} units leaves a threshold of "
             f"{int(layer.threshold.min())} units nothing; give more state_bits"  # type: ignore[union-attr]
         )
-    return replace(layer, threshold=threshold, raised=scaled(layer.raised), shift=shift)
+    raised = scaled(layer.raised)
+    if raised is not None and int(raised.abs().max()) >= 1 << 30:
+        raise ValueError(f"layer {layer.name!r}: a spike raises its threshold by more than 2^30 units")
+    return replace(layer, threshold=threshold, raised=raised, shift=shift)
