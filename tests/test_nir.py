@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import spikeloom as sl
 from spikeloom.announce import SpikeloomWarning
 from spikeloom.cli import main
-from spikeloom.deploy.nir_units import NirError
+from spikeloom.deploy.nir.units import NirError
 
 DT = 1e-3
 SAYABLE = ("IF", "LIF", "PLIF", "LI", "CubaLIF", "ClampedLIF")

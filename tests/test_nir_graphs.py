@@ -15,8 +15,8 @@ from torch import nn
 
 import spikeloom as sl
 from spikeloom.announce import SpikeloomWarning
-from spikeloom.deploy import nir_files
-from spikeloom.deploy.nir_units import NirError
+from spikeloom.deploy.nir import files as nir_files
+from spikeloom.deploy.nir.units import NirError
 
 DT = 1e-3
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import spikeloom as sl
-from spikeloom.deploy.nir_units import NirError
+from spikeloom.deploy.nir.units import NirError
 
 FOLDER = Path(__file__).parent / "data" / "nir"
 SNNTORCH = {"dt": 1e-4}

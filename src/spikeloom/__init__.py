@@ -16,8 +16,8 @@ from .stream import Stream
 
 if TYPE_CHECKING:
     from . import data, deploy, encoding, events, measure, training, viz
-    from .deploy.nir_export import to_nir
-    from .deploy.nir_import import from_nir
+    from .deploy.nir.export import to_nir
+    from .deploy.nir.load import from_nir
     from .training import train
 
 __version__ = "0.1.0"
@@ -61,11 +61,11 @@ def __getattr__(name: str) -> Any:
 
         return train
     if name == "to_nir":
-        from .deploy.nir_export import to_nir
+        from .deploy.nir.export import to_nir
 
         return to_nir
     if name == "from_nir":
-        from .deploy.nir_import import from_nir
+        from .deploy.nir.load import from_nir
 
         return from_nir
     if name in ("data", "deploy", "encoding", "events", "measure", "training", "viz"):

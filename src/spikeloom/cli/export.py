@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _nir(net: nn.Module, x: Tensor, out: Path, options: Options) -> list[str]:
-    from ..deploy.nir_export import to_nir
+    from ..deploy.nir.export import to_nir
 
     how: Any = options.discretisation
     graph = to_nir(net, x, out, dt=options.dt, discretisation=how, rewrite=options.rewrite)

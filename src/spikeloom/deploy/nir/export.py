@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..announce import announce
-from ..neurons import Neuron
-from .graph import Graph, Node, read_network
+from ...announce import announce
+from ...neurons import Neuron
+from ..graph import Graph, Node, read_network
+from .files import write_nir
+from .functions import safe, write_function
+from .hints import hint_of
+from .layers import LAYERS, Refused, write_layer
 from .membrane import NotAMembrane, read_membrane
-from .nir_files import write_nir
-from .nir_functions import safe, write_function
-from .nir_hints import hint_of
-from .nir_layers import LAYERS, Refused, write_layer
-from .nir_network import StepByStep
-from .nir_rewrite import are_spikes, check_rewrites, write_max_pool, write_soft_reset
-from .nir_units import (
+from .network import StepByStep
+from .rewrite import are_spikes, check_rewrites, write_max_pool, write_soft_reset
+from .units import (
     Discretisation,
     Fires,
     NirError,
@@ -46,7 +46,7 @@ def to_nir(
     r"""Return a network as a graph of NIR, without loss, or raise.
 
     Constants in seconds are those whose step of length dt, under the discretisation named, is the network's:
-    see `spikeloom.deploy.nir_units` for the equations. NIR fires above its threshold and our neurons at
+    see `spikeloom.deploy.nir.units` for the equations. NIR fires above its threshold and our neurons at
     theirs, so that a threshold is written as the next smaller number. Batch norms are folded first; what is
     left of them is written as a convolution of one tap. A mean (or sum) over time at the end has no node in
     NIR: the graph ends before it, which is announced and stands in its metadata.
@@ -63,7 +63,7 @@ def to_nir(
         fires: ">" as NIR's text says, or ">=" for readers that fire at the threshold, which is then written
             as it is.
         rewrite: what may be said with several nodes, equal to the network but for rounding: "max_pool", of
-            spikes, and "soft_reset"; see `spikeloom.deploy.nir_rewrite`.
+            spikes, and "soft_reset"; see `spikeloom.deploy.nir.rewrite`.
 
     Raises:
         NirError: what NIR cannot say: the layer's path, why, and what could stand there.

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import stream
-from ..neurons import Neuron
-from ..nn import PerStep
-from .nir_neurons import NirDelay
-from .nir_units import NirError
+from ... import stream
+from ...neurons import Neuron
+from ...nn import PerStep
+from .neurons import NirDelay
+from .units import NirError
 
 
 class NirNetwork(nn.Module):

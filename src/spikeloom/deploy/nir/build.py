@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..neurons import IF, LI, LIF, CubaLIF, Neuron
+from ...neurons import IF, LI, LIF, CubaLIF, Neuron
+from .hints import neuron_of
 from .membrane import NotAMembrane, read_membrane, snap
-from .nir_hints import neuron_of
-from .nir_neurons import (
+from .neurons import (
     NirCubaLI,
     NirCubaLIF,
     NirDelay,
@@ -23,7 +23,7 @@ from .nir_neurons import (
     NirScale,
     NirThreshold,
 )
-from .nir_units import (
+from .units import (
     NEURONS,
     Discretisation,
     Fires,

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..nn.dcls import Dcls1d, Dcls2d
-from ..nn.delays import AxonalDelays, SynapticDelays
-from ..nn.fold import fold
-from ..nn.norms import BatchNorm, affine, is_known
-from ..nn.voting import Voting
-from .nir_neurons import NirDelay, NirScale
+from ...nn.dcls import Dcls1d, Dcls2d
+from ...nn.delays import AxonalDelays, SynapticDelays
+from ...nn.fold import fold
+from ...nn.norms import BatchNorm, affine, is_known
+from ...nn.voting import Voting
+from .neurons import NirDelay, NirScale
 
 Shape = tuple[int, ...]
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .nir_units import NirError, nir_module
+from .units import NirError, nir_module
 
 
 def write_nir(path: str | os.PathLike[str], graph: Any) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels import compute_dtype
-from ..kernels.graph import Tape, program_of
-from ..neurons import Neuron
+from ...kernels import compute_dtype
+from ...kernels.graph import Tape, program_of
+from ...neurons import Neuron
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 _Poly = dict[tuple[str, ...], Numbers]

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import stream
-from ..neurons import Neuron
-from ..neurons.firing import Firing
-from ..neurons.param import Value, param
-from ..surrogate import ATan, Surrogate
+from ... import stream
+from ...neurons import Neuron
+from ...neurons.firing import Firing
+from ...neurons.param import Value, param
+from ...surrogate import ATan, Surrogate
 
 
 def _rate(value: Any) -> Any:

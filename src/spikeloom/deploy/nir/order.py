@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..neurons import Neuron
-from .nir_units import NirError
+from ...neurons import Neuron
+from .units import NirError
 
 Sources = Mapping[str, list[str]]
 

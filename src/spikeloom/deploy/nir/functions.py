@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .graph import Node, Ref
-from .nir_layers import Refused, Shape
+from ..graph import Node, Ref
+from .layers import Refused, Shape
 
 _FUNCTIONS = {
     "mul": "it multiplies signals, which no node of NIR does; AND of spikes is a sum and a threshold of 1.5",

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..names import unknown
-from ..neurons import IF, LI, LIF, Neuron
-from ..nn.delays import AxonalDelays
-from .graph import Graph
+from ...names import unknown
+from ...neurons import IF, LI, LIF, Neuron
+from ...nn.delays import AxonalDelays
+from ..graph import Graph
+from .layers import Refused, Shape, changes
 from .membrane import Membrane, read_membrane
-from .nir_layers import Refused, Shape, changes
-from .nir_neurons import NirI, NirIF, NirLI, NirLIF, NirScale, NirThreshold
-from .nir_units import membrane_fields, threshold_out
+from .neurons import NirI, NirIF, NirLI, NirLIF, NirScale, NirThreshold
+from .units import membrane_fields, threshold_out
 
 REWRITES = ("max_pool", "soft_reset")
 

@@ -12,15 +12,15 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from ..announce import announce
-from ..neurons import Neuron
-from ..nn import PerStep, Recurrent
-from .nir_build import Builder
-from .nir_files import read_nir
-from .nir_network import NirNetwork, StepByStep
-from .nir_order import Loop, flat, loops_of, order_of
-from .nir_rewrite import join_soft_resets
-from .nir_units import Discretisation, Fires, NirError, check_units, nir_module
+from ...announce import announce
+from ...neurons import Neuron
+from ...nn import PerStep, Recurrent
+from .build import Builder
+from .files import read_nir
+from .network import NirNetwork, StepByStep
+from .order import Loop, flat, loops_of, order_of
+from .rewrite import join_soft_resets
+from .units import Discretisation, Fires, NirError, check_units, nir_module
 
 
 def from_nir(
@@ -34,7 +34,7 @@ def from_nir(
     r"""Return a network that computes what a graph of NIR says, in steps of dt.
 
     It takes and gives `[T, B, ...]`. Neurons are ours where the equations are (`LIF`, `IF`, `LI`,
-    `CubaLIF`), else those of `spikeloom.deploy.nir_neurons`; subgraphs are opened. Within a loop that has no
+    `CubaLIF`), else those of `spikeloom.deploy.nir.neurons`; subgraphs are opened. Within a loop that has no
     delay, what a neuron says is heard a step later; a loop of one neuron and one layer is a `Recurrent`, and
     other loops run step by step.
 

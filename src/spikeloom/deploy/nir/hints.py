@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import neurons, surrogate
-from ..neurons import Neuron
-from ..surrogate import Surrogate
-from . import nir_neurons
+from ... import neurons, surrogate
+from ...neurons import Neuron
+from ...surrogate import Surrogate
+from . import neurons as nir_neurons
 
 _OURS: dict[str, type[Neuron]] = {
     cls.__name__: cls

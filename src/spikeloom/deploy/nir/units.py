@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from ..names import unknown
+from ...names import unknown
 from .membrane import Membrane, NotAMembrane, Numbers, snap
 
 Discretisation = Literal["euler", "exponential"]

@@ -1,0 +1,1 @@
+"""Graphs of the Neuromorphic Intermediate Representation: `sl.to_nir`, `sl.from_nir`."""
