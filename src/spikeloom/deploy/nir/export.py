@@ -120,7 +120,7 @@ class _Writer:
         """Return nodes, edges, and shapes of each node's input and output."""
         end = self._end()
         shape = self.graph.input.shape
-        self.made["input"] = [self._add("input", "Input", [], shape, shape, input_type=np.array(shape))]
+        self.made["input"] = [self.add("input", "Input", [], shape, shape, input_type=np.array(shape))]
         for node in self.graph:
             if node.kind == "input" or node.name in self._beyond(end):
                 continue
@@ -129,7 +129,7 @@ class _Writer:
             except (NotAMembrane, Refused) as error:
                 raise self.refusal(node, error) from error
         shape = self.graph[end].shape
-        self._add("output", "Output", self.made[end], shape, shape, output_type=np.array(shape))
+        self.add("output", "Output", self.made[end], shape, shape, output_type=np.array(shape))
         return self.nodes, self.edges, self.shapes
 
     def _beyond(self, end: str) -> set[str]:
@@ -227,7 +227,7 @@ class _Writer:
                 "like; the node's metadata says that it is hard. nir >= 1.0.6 has v_reset: "
                 "pip install -U 'nir>=1.0.8'"
             )
-        return self._add(name, kind, sources, shape, shape, metadata=metadata, **fields)
+        return self.add(name, kind, sources, shape, shape, metadata=metadata, **fields)
 
     def _recurrent(
         self, module: Any, name: str, node: Node, sources: list[str], shape: tuple[int, ...]
@@ -273,7 +273,7 @@ class _Writer:
         """Write a Scale."""
         kind = np.float64 if self.dtype == torch.float64 else np.float32
         by = self.array(np.broadcast_to(by, shape).astype(kind), "its factor")
-        return self._add(name, "Scale", sources, shape, shape, scale=by)
+        return self.add(name, "Scale", sources, shape, shape, scale=by)
 
     def flatten(
         self, name: str, sources: list[str], taken: tuple[int, ...], made: tuple[int, ...]
@@ -288,7 +288,7 @@ class _Writer:
                 if (*taken[:start], middle, *taken[end + 1 :]) == made:
                     last = -1 if end == len(taken) - 1 else end
                     given = {"input_type": {"input": np.array(taken)}, "start_dim": start, "end_dim": last}
-                    return [self._add(name, "Flatten", sources, taken, made, **given)]
+                    return [self.add(name, "Flatten", sources, taken, made, **given)]
         raise Refused(f"it reshapes {taken} to {made}; NIR only flattens")
 
     def array(self, value: Any, what: str) -> np.ndarray[Any, Any]:
@@ -309,18 +309,7 @@ class _Writer:
         made: tuple[int, ...],
         **fields: Any,
     ) -> str:
-        """Write a node."""
-        return self._add(name, kind, sources, taken, made, **fields)
-
-    def _add(
-        self,
-        name: str,
-        kind: str,
-        sources: list[str],
-        taken: tuple[int, ...],
-        made: tuple[int, ...],
-        **fields: Any,
-    ) -> str:
+        """Write a node, and the edges to it; return its name."""
         again, unique = 1, name
         while unique in self.nodes:
             again += 1
