@@ -90,7 +90,8 @@ def _enter(
             traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # without waiting for ranks that wait for this one
-    if torch.distributed.is_initialized():
+    # the end of a gloo group joins threads that may wait for this one; the process ends it, too
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() != "gloo":
         torch.distributed.destroy_process_group()
     gc.collect()  # so that workers that prepare samples end
     sys.stdout.flush()
