@@ -16,7 +16,7 @@ counted from `v_reset`. These rules are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lower import Layer, Shape, Window
+from .lower import Layer, Lowered, Window
 
 KEEP_BITS = 15
 """The fraction of a leak's factor, in bits."""
@@ -90,14 +90,11 @@ class IntFire(Layer):
 
 
 @dataclass(frozen=True)
-class IntegerNetwork:
+class IntegerNetwork(Lowered):
     """A network of whole numbers; `simulate` says what it does, and every runtime does the same.
 
     Arguments:
-        layers: by name, in the order in which a step runs them.
-        input: the shape of one step of one sample.
-        output: the name of the layer that the network returns.
-        mean: whether it returns the mean over time, or each step.
+        layers, input, output, mean: as in `Lowered`.
         peaks: the largest magnitude that each value can have.
         input_scale: one unit of the input.
         signed: whether inputs below 0 are kept.
@@ -107,10 +104,6 @@ class IntegerNetwork:
         overflow: what becomes of a state that leaves its width.
     """
 
-    layers: Mapping[str, Layer]
-    input: Shape
-    output: str
-    mean: bool
     peaks: Mapping[str, int]
     input_scale: float
     signed: bool
@@ -118,13 +111,6 @@ class IntegerNetwork:
     bits: int
     state_bits: int
     overflow: Overflows
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers.values())
-
-    def shape(self, name: str) -> Shape:
-        """Return the shape of what a layer reads by this name."""
-        return self.input if name == "input" else self.layers[name].shape
 
     def binary(self, name: str) -> bool:
         """Whether a value is 0 or 1."""
