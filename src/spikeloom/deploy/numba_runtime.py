@@ -228,7 +228,8 @@ class _Layout:
             line["factor"] = layer.factor if isinstance(layer, IntSynapse) else 1
         elif isinstance(layer, (Pool, IntPool)):
             line["kind"] = _MAX if layer.how == "max" else _SUM
-            line["how"] = window.kernel[0] * window.kernel[1] if layer.how == "mean" else 0  # type: ignore[union-attr]
+            rows, columns = layer.window.kernel
+            line["how"] = rows * columns if layer.how == "mean" else 0
         elif isinstance(layer, IntFire):
             line |= {"kind": _WHOLE, "layout": len(self.layout)}
             self._whole(layer)

@@ -113,9 +113,10 @@ def _shifted(layer: IntFire, peak: int, bits: int, given: int) -> IntFire:
 
     threshold = scaled(layer.threshold)
     if threshold is not None and int(threshold.min()) < 1:
+        assert layer.threshold is not None
         raise ValueError(
             f"layer {layer.name!r}: a state of {bits} bits that holds {peak} units leaves a threshold of "
-            f"{int(layer.threshold.min())} units nothing; give more state_bits"  # type: ignore[union-attr]
+            f"{int(layer.threshold.min())} units nothing; give more state_bits"
         )
     raised = scaled(layer.raised)
     if raised is not None and int(raised.abs().max()) >= 1 << 30:

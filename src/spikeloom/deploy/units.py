@@ -82,11 +82,12 @@ class Units:
         if isinstance(layer, Pool):
             rows, columns = layer.window.kernel
             return units[0] / (rows * columns) if layer.how == "mean" else units[0]
-        if layer.how == "add" and not _same(units):  # type: ignore[attr-defined]
+        assert isinstance(layer, Join)
+        if layer.how == "add" and not _same(units):
             raise Unsupported(f"layer {name!r} adds values of different units; add spikes, or add synapses")
-        if layer.how == "not" and not bool((units[0] == 1).all()):  # type: ignore[attr-defined]
+        if layer.how == "not" and not bool((units[0] == 1).all()):
             raise Unsupported(f"layer {name!r} takes 1 - x of what are no spikes")
-        return units[0] * units[1] if layer.how == "mul" else units[0]  # type: ignore[attr-defined]
+        return units[0] * units[1] if layer.how == "mul" else units[0]
 
     def _of_group(self, layer: Synapse) -> Tensor:
         root = self.group[layer.name]

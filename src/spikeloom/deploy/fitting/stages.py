@@ -90,9 +90,9 @@ class Stage:
     def tau(self) -> Tensor | None:
         """Return 1 / (the share of the membrane that leaks away a step); None where none is known."""
         neuron = self.neuron.neuron if isinstance(self.neuron, Recurrent) else self.neuron
-        value = getattr(neuron, "tau", None)
-        if value is None and isinstance(getattr(neuron, "w", None), Tensor):
-            value = 1 + torch.exp(-neuron.w)  # type: ignore[union-attr, operator]
+        value, w = getattr(neuron, "tau", None), getattr(neuron, "w", None)
+        if value is None and isinstance(w, Tensor):
+            value = 1 + torch.exp(-w)
         return None if value is None else torch.as_tensor(value, dtype=torch.float64).detach()
 
 
