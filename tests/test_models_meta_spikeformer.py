@@ -230,9 +230,17 @@ def test_a_block_of_the_reference_branch_by_branch() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="four widths are needed, the first even, and five depths"):
+    with pytest.raises(ValueError, match="four widths are needed, the first even, five depths"):
         build(widths=(4, 8, 16))
     with pytest.raises(ValueError, match="four widths are needed"):
         build(widths=(3, 8, 16, 16))
     with pytest.raises(ValueError, match="3 heads do not divide a width of 8"):
         build(heads=3)
+
+
+def test_small_images_want_smaller_strides() -> None:
+    net = MetaSpikeFormer(**{**MetaSpikeFormer.small, "strides": (1, 2, 2, 1, 1)})
+    sides = [y.shape[-1] for y in net.forward_intermediates(torch.randn(2, 3, 32, 32))]
+    assert sides == [32, 16, 8, 8, 8]
+    with pytest.raises(ValueError, match="five strides of at least 1"):
+        MetaSpikeFormer(**{**MetaSpikeFormer.small, "strides": (2, 2, 2)})

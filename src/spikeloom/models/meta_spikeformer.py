@@ -82,6 +82,9 @@ class MetaSpikeFormer(Backbone):
         in_channels, image_size, T, readout: as in `Backbone`.
         widths: channels of the stages but the first, which has half of the second's.
         depths: blocks of the five stages, three of convolutions and two of attention.
+        strides: of the stem and of each stage's first convolution. The paper's 16 in all leave an image of 32
+            pixels 2x2 tokens, whose sums fire no neuron of the attention; behind a silent one, batch norms of
+            zeros multiply gradients by 1e7: small images want smaller strides.
         heads: of the attention.
         mlp_ratio: the MLP's hidden channels to the stage's.
         attention: the kind of `SpikeDrivenAttention`.
@@ -91,8 +94,8 @@ class MetaSpikeFormer(Backbone):
         norm: of all norms but RepConv's own, as in `sl.models.parts.norms`.
 
     Raises:
-        ValueError: as in `Backbone`; heads that do not divide a width; other than four widths and five
-            depths; no such attention, neuron or norm.
+        ValueError: as in `Backbone`; heads that do not divide a width; other than four widths, five depths
+            and five strides; no such attention, neuron or norm.
     """
 
     small: ClassVar[Mapping[str, Any]] = {
@@ -150,6 +153,7 @@ class MetaSpikeFormer(Backbone):
         T: int = 4,
         widths: tuple[int, ...] = (128, 256, 512, 640),
         depths: tuple[int, ...] = (1, 1, 2, 6, 2),
+        strides: tuple[int, ...] = (2, 2, 2, 2, 1),
         heads: int = 8,
         mlp_ratio: float = 4,
         attention: SpikeDriven = "SDSA-3",
@@ -160,21 +164,21 @@ class MetaSpikeFormer(Backbone):
         readout: Readout = "mean",
     ) -> None:
         super().__init__(in_channels, image_size, T, neuron, readout)
-        if len(widths) != 4 or len(depths) != 5 or widths[0] % 2:
+        if (len(widths), len(depths), len(strides)) != (4, 5, 5) or widths[0] % 2 or min(strides) < 1:
             raise ValueError(
-                f"MetaSpikeFormer: widths = {widths}, depths = {depths}; four widths are needed, the first "
-                "even, and five depths"
+                f"MetaSpikeFormer: widths = {widths}, depths = {depths}, strides = {strides}; four widths "
+                "are needed, the first even, five depths, and five strides of at least 1"
             )
         make = units(neuron, neuron_options, tau=2.0, detach_reset=True, surrogate=Sigmoid(4.0))
         on_maps, on_tokens = norms(norm, T=self.T), norms(norm, T=self.T, tokens=True)
         channels = (widths[0] // 2, *widths)
-        first = nn.Conv2d(in_channels, channels[0], 7, 2, 3)
+        first = nn.Conv2d(in_channels, channels[0], 7, strides[0], 3)
         self.stem, begun = begin(first, on_maps(channels[0]), None)
         self.stages = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(channels, depths, strict=True)):
             layers = list(begun)
             if i:
-                down = nn.Conv2d(channels[i - 1], dim, 3, 1 if i == 4 else 2, 1)
+                down = nn.Conv2d(channels[i - 1], dim, 3, strides[i], 1)
                 layers = [nn.Sequential(unit(make), chain(down, on_maps(dim)))]
             for _ in range(depth):
                 if i < 3:

@@ -161,7 +161,13 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "meta_spikeformer": (
         "meta_spikeformer_15m",
-        {"widths": [16, 32, 64, 64], "depths": [1, 1, 1, 1, 1], "heads": 4, "mlp_ratio": 2},
+        {
+            "widths": [16, 32, 64, 64],
+            "depths": [1, 1, 1, 1, 1],
+            "strides": [1, 2, 2, 1, 1],
+            "heads": 4,
+            "mlp_ratio": 2,
+        },
     ),
     "spiking_mlp": ("spiking_mlp_t", {"patch": 2, "width": 32, "depths": [2, 2]}),
     "spiking_mlp_spe": ("spiking_mlp_spe_t", {"patch": 2, "width": 33, "depths": [2, 2]}),
