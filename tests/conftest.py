@@ -46,7 +46,7 @@ def root() -> Path:
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fill memory that is not initialised with NaN, tensors and scratch alike; give the pool 3 threads."""
-    from spikeloom.kernels.cpu import numba_backend, pool
+    from spikeloom.kernels.cpu import numba_backend, pool, team
 
     allocate = numba_backend.np.empty
 
@@ -56,7 +56,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return made
 
     monkeypatch.setattr(numba_backend.np, "empty", poisoned)
-    monkeypatch.setattr(numba_backend, "_scratch", numba_backend._Scratch())
+    monkeypatch.setattr(team, "_scratch", team._Scratch())
     monkeypatch.setattr(pool, "threads", lambda: 3)  # however many PyTorch has
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN

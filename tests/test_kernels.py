@@ -210,7 +210,7 @@ text = All()._plan.program
 slots = nb.program_of(text).slots
 for backward, needs in ((False, ()), (True, (True,) + (False,) * slots)):
     _, kernel = nb.compile_kernel(text, backward, "float32", "s" * slots, needs, "", 0)
-    print("\\n".join(kernel.inspect_asm().values()))
+    print(kernel._library.get_asm_str())
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
@@ -19,33 +20,36 @@ from torch import Tensor
 
 from .. import source
 from ..bits import ONE, WORD
-from . import pool
+from . import pool, team
 from .numba_backend import LANES, SERIAL
 
 SOURCE = '''"""Made by spikeloom; safe to delete."""
 
-from numba import njit
+from numba import cfunc
 
 from spikeloom.kernels.cpu import bits as b
+from spikeloom.kernels.cpu import simd as m
 
 load, store = b.loader({size}, {one}), b.storer({size}, {one})
 
 
-@njit("int64(int64, int64, int64, int64)", nogil=True, cache=True)
-def pack(spikes, words, start, stop):
-    """Write the words start ... stop - 1; return what is 0 if all spikes are 0 or 1."""
+@cfunc("void(int64, int64)", cache=True)
+def pack(ints, floats):
+    """Write the words start ... stop - 1, and behind them what is 0 if all spikes are 0 or 1."""
+    spikes, words, found = m.word(ints, 0), m.word(ints, 1), m.word(ints, 4)
     strange = 0
-    for w in range(start, stop):
+    for w in range(m.word(ints, 2), m.word(ints, 3)):
         word, other = load(spikes + w * {row})
         strange |= other
         b.store_word(words + w * 8, word)
-    return strange
+    m.put(found, 0, strange)
 
 
-@njit("void(int64, int64, int64, int64)", nogil=True, cache=True)
-def unpack(words, spikes, start, stop):
+@cfunc("void(int64, int64)", cache=True)
+def unpack(ints, floats):
     """Write the spikes of the words start ... stop - 1."""
-    for w in range(start, stop):
+    spikes, words = m.word(ints, 0), m.word(ints, 1)
+    for w in range(m.word(ints, 2), m.word(ints, 3)):
         store(b.load_word(words + w * 8), spikes + w * {row})
 '''
 
@@ -54,41 +58,43 @@ def pack(spikes: Tensor) -> Tensor | None:
     """Return the words of a dense row, or None if it holds anything but 0 and 1."""
     count = spikes.numel()
     words = torch.empty(-(-count // WORD), dtype=torch.int64)
-    kernel = _kernels(spikes.dtype).pack
-    strange = []
-
-    def run(row: Tensor, target: int, start: int, stop: int) -> None:
-        strange.append(kernel(row.data_ptr(), target, start, stop))
-
-    whole = count // WORD
-    _share(lambda start, stop: run(spikes, words.data_ptr(), start, stop), whole)
+    kernel, whole = _kernels(spikes.dtype).pack, count // WORD
+    strange = _share(kernel, spikes, words[:whole])
     if whole < words.numel():
         last = spikes.new_zeros(WORD)
         last[: count - whole * WORD] = spikes[whole * WORD :]
-        run(last, words.data_ptr() + whole * 8, 0, 1)
-    return None if any(strange) else words
+        strange |= _share(kernel, last, words[whole:])
+    return None if strange else words
 
 
 def unpack(words: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the row of all words' spikes."""
     spikes = torch.empty(words.numel() * WORD, dtype=dtype)
-    kernel = _kernels(dtype).unpack
-    _share(lambda start, stop: kernel(words.data_ptr(), spikes.data_ptr(), start, stop), words.numel())
+    _share(_kernels(dtype).unpack, spikes, words)
     return spikes
 
 
-def _share(task: Any, words: int) -> None:
-    """Call `task(start, stop)` over all words, by ranges where it pays to wake threads."""
-    lanes = 1 if words * WORD < SERIAL else LANES * pool.threads()
-    step = -(-words // lanes)
-    if step:
-        pool.run(lambda lane: task(lane * step, max(lane * step, min((lane + 1) * step, words))), lanes)
+def _share(kernel: team.Kernel, spikes: Tensor, words: Tensor) -> bool:
+    """Run a kernel over all words, by ranges where threads pay; return whether it found other numbers."""
+    count = words.numel()
+    lanes = min(1 if count * WORD < SERIAL else LANES * pool.threads(), count)
+    if not lanes:
+        return False
+    lane, step = np.arange(lanes), -(-count // lanes)
+    strange = np.zeros(lanes, dtype=np.int64)
+    rows = np.empty((lanes, 5), dtype=np.int64)
+    rows[:, :2] = spikes.data_ptr(), words.data_ptr()
+    rows[:, 2], rows[:, 3] = lane * step, np.minimum((lane + 1) * step, count)
+    rows[:, 4] = strange.ctypes.data + lane * 8
+    team.run(kernel, rows)
+    return bool(strange.any())
 
 
 @functools.cache
 def _kernels(dtype: torch.dtype) -> ModuleType:
     text = SOURCE.format(size=dtype.itemsize, one=ONE[dtype], row=WORD * dtype.itemsize)
-    digest = hashlib.sha256(text.encode() + Path(__file__).read_bytes()).hexdigest()[:24]
+    own = [Path(__file__).with_name(name).read_bytes() for name in ("bits.py", "simd.py")]
+    digest = hashlib.sha256(b"".join([text.encode(), *own])).hexdigest()[:24]
     return source.load(f"spikeloom_bits_{digest}", text)
 
 

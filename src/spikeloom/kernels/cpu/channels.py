@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,12 +17,12 @@ from torch import Tensor
 
 from .. import source
 from ..channels import Grid
-from . import pool
+from . import pool, team
 from .numba_backend import LANES, SERIAL
 
 SOURCE = '''"""{storage}: sums by channel; adding what is affine."""
 
-from numba import njit, types
+from numba import cfunc, types
 from spikeloom.kernels.cpu import simd as m
 
 SIZE, WORD, D = {size}, {word}, types.float64
@@ -34,10 +33,11 @@ sum_load, sum_store = m.loader("float64", 3), m.storer("float64", 3)
 
 
 # sums may be taken in any order: a vector's lanes apart
-@njit("void(int64[::1])", nogil=True, cache=True, error_model="numpy", fastmath={{"reassoc", "nsz"}})
-def sums(ints):
+@cfunc("void(int64, int64)", cache=True, error_model="numpy", fastmath={{"reassoc", "nsz"}})
+def sums(ints, floats):
     """Add the sums of x and x^2 by channel, over the outer indices first ... last - 1, to total."""
-    first, last, channels, inner, x, total = ints[0], ints[1], ints[2], ints[3], ints[4], ints[5]
+    first, last, channels, inner = m.word(ints, 0), m.word(ints, 1), m.word(ints, 2), m.word(ints, 3)
+    x, total = m.word(ints, 4), m.word(ints, 5)
     square = total + channels * 8
     if inner == 1:
         o = first
@@ -72,11 +72,11 @@ def sums(ints):
             sum_store(square, c, sum_load(square, c) + q)
 
 
-@njit("void(int64[::1])", nogil=True, cache=True, error_model="numpy")
-def add_affine(ints):
+@cfunc("void(int64, int64)", cache=True, error_model="numpy")
+def add_affine(ints, floats):
     """g += (x - mean) * slope + offset, for the outer indices first ... last - 1."""
-    first, last, channels, inner, g, x = ints[0], ints[1], ints[2], ints[3], ints[4], ints[5]
-    mean = ints[6]
+    first, last, channels, inner = m.word(ints, 0), m.word(ints, 1), m.word(ints, 2), m.word(ints, 3)
+    g, x, mean = m.word(ints, 4), m.word(ints, 5), m.word(ints, 6)
     slope, offset = mean + channels * WORD, mean + 2 * channels * WORD
     for o in range(first, last):
         if inner == 1:
@@ -106,18 +106,15 @@ def _kernels(dtype: torch.dtype) -> ModuleType:
     return source.load(f"spikeloom_channels_{digest}", text)
 
 
-def _run(kernel: Callable[[np.ndarray], None], grid: Grid, *addresses: int, moving: int = 0) -> None:
+def _run(kernel: team.Kernel, grid: Grid, *addresses: int, moving: int = 0) -> None:
     """Run a kernel over the grid, split into lanes; the last address moves on by `moving` bytes a lane."""
     count = lanes(grid)
-    share = -(-grid.outer // count)
-
-    def task(lane: int) -> None:
-        last = min((lane + 1) * share, grid.outer)
-        *most, end = addresses
-        ints = [lane * share, last, grid.channels, grid.inner, *most, end + lane * moving]
-        kernel(np.array(ints, dtype=np.int64))
-
-    pool.run(task, count)
+    lane, share = np.arange(count), -(-grid.outer // count)
+    rows = np.array([[0, 0, grid.channels, grid.inner, *addresses]], dtype=np.int64).repeat(count, axis=0)
+    rows[:, 0] = lane * share
+    rows[:, 1] = np.minimum((lane + 1) * share, grid.outer)
+    rows[:, -1] += lane * moving
+    team.run(kernel, rows)
 
 
 def lanes(grid: Grid) -> int:

@@ -5,8 +5,8 @@ T steps, its states in rows of a scratch memory that stays in cache. The backwar
 states of a block from the input (over long T from checkpoints, a segment of `span` steps at a time), with
 the very operations of the forward kernel, then walks back in time.
 
-All arguments are in two arrays, `ints` (sizes, addresses in bytes, strides in elements) and `floats` (scalar
-slots): `spec.Spec.ints` names them in order.
+All arguments are in two arrays, of which a kernel takes the addresses: `ints` (sizes, addresses in bytes,
+strides in elements) and `floats` (scalar slots): `spec.Spec.ints` names them in order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .feedback import Feedback
 HEADER = '''"""Made by spikeloom from a neuron's equations; safe to delete."""
 
 import numpy as np
-from numba import njit
+from numba import cfunc, njit
 
 from spikeloom.kernels.cpu import elementary as e
 from spikeloom.kernels.cpu import simd as m
@@ -34,6 +34,7 @@ grad_load, grad_store = m.loader("{real}", 1), m.storer("{real}", 1)
 acc_load, acc_store = m.loader("{real}", 2), m.storer("{real}", 2)
 wide_load, wide_store = m.loader("float64", 3), m.storer("float64", 3)
 far_load, far_store = m.loader("{real}", 4), m.storer("{real}", 4)
+number = m.loader("float64", None)
 
 
 @njit(error_model="numpy")
@@ -112,12 +113,12 @@ def emit(spec: Spec) -> str:
 
 def _open(spec: Spec, constants: dict[str, str]) -> list[str]:
     """Return the kernel's head: its arguments by name."""
-    lines = [f"{name} = ints[{i}]" for i, name in enumerate(spec.ints)]
+    lines = [f"{name} = m.word(ints, {i})" for i, name in enumerate(spec.ints)]
     scalars = [i for i, kind in enumerate(spec.kinds) if kind == "s"]
-    lines += [f"s{i} = F(floats[{k}])" for k, i in enumerate(scalars)]
+    lines += [f"s{i} = F(number(floats, {k}))" for k, i in enumerate(scalars)]
     lines += [f"{name} = {value}" for value, name in constants.items()]
     return [
-        '@njit("void(int64[::1], float64[::1])", nogil=True, cache=True, error_model="numpy")',
+        '@cfunc("void(int64, int64)", cache=True, error_model="numpy")',
         "def kernel(ints, floats):",
         *indent([*lines, "pitch = width * WORD"]),
     ]

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,10 @@ from .. import source
 from ..call import Call
 from ..graph import program_of
 from ..spec import Spec
-from . import pool
+from . import pool, team
 from .emit import emit
 from .feedback import SLACK
-
-Kernel = Callable[[np.ndarray, np.ndarray], None]
+from .team import Kernel
 
 SCRATCH = 512 * 1024
 """Bytes of scratch that a block may take: they stay in the second-level cache."""
@@ -79,23 +78,6 @@ def compile_kernel(
     return spec, module.kernel
 
 
-class _Scratch(threading.local):
-    """Memory of each thread that kernels work in."""
-
-    size = 0
-    start = 0
-
-    def address(self, size: int) -> int:
-        if self.size < size:
-            self.memory = np.empty(size + 64, dtype=np.uint8)
-            self.start = (int(self.memory.ctypes.data) + 63) // 64 * 64
-            self.size = size
-        return self.start
-
-
-_scratch = _Scratch()
-
-
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -120,7 +102,7 @@ class Loop:
 
 
 class _Call(Call):
-    """A run, in blocks of neurons by the threads of the pool."""
+    """A run, in ranges of neurons by a team of threads."""
 
     def __init__(
         self,
@@ -190,23 +172,18 @@ class _Call(Call):
     ) -> None:
         """Run `kernel` over all neurons; `sums` are arguments that move on by so many bytes a lane."""
         span = named.get("span", self.steps)
-        rows = spec.rows(span, -(-self.steps // span))
-        width, share = self.block(rows, lanes)
+        height = spec.rows(span, -(-self.steps // span))
+        width, share = self.block(height, lanes)
         named["width"] = width
-        size = rows * width * self.compute.itemsize + SLACK * (1 + spec.fed_rows)
-        ints = np.array([named.get(name, 0) for name in spec.ints], dtype=np.int64)
+        size = height * width * self.compute.itemsize + SLACK * (1 + spec.fed_rows)
+        rows = np.array([[named.get(name, 0) for name in spec.ints]], dtype=np.int64).repeat(lanes, axis=0)
+        lane = np.arange(lanes)
+        rows[:, spec.ints.index("start")] = lane * share
+        rows[:, spec.ints.index("stop")] = np.minimum((lane + 1) * share, self.neurons)
+        for name, step in (sums or {}).items():
+            rows[:, spec.ints.index(name)] += lane * step
         floats = np.array(self.floats, dtype=np.float64)
-        moving = [(spec.ints.index(name), step) for name, step in (sums or {}).items()]
-
-        def task(lane: int) -> None:
-            mine = ints.copy()
-            mine[1], mine[2] = lane * share, min((lane + 1) * share, self.neurons)
-            mine[4] = _scratch.address(size)
-            for index, step in moving:
-                mine[index] += lane * step
-            kernel(mine, floats)
-
-        pool.run(task, lanes)
+        team.run(kernel, rows, floats, (spec.ints.index("scratch"), size))
 
 
 def forward(

@@ -1,4 +1,4 @@
-"""A thread pool of our own, for serial kernels that hold no lock.
+"""A thread pool of our own, for tasks in Python that hold no lock, and where `team` has no OpenMP.
 
 Numba's parallel mode takes OpenMP, after which a forked data-loader worker that runs a parallel kernel dies;
 its work queue refuses two threads at a time. Here a forked child starts without threads and makes its own.

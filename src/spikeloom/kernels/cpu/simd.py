@@ -77,6 +77,51 @@ def storer(storage: str, scope: int | None) -> Any:
     return store
 
 
+@intrinsic
+def word(typingctx, address, index):
+    """The integer of 64 bits at `address + 8 * index`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load(_element(builder, args[0], args[1], ir.IntType(64)))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx, address, index, value):
+    """Write an integer of 64 bits."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[2], _element(builder, args[0], args[1], ir.IntType(64)))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def take(typingctx, address):
+    """The integer at `address`, which is one more for who reads it next, in whatever thread."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.IntType(64)
+        at = builder.inttoptr(args[0], ir.PointerType(kind))
+        return builder.atomic_rmw("add", at, ir.Constant(kind, 1), "monotonic")
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def call(typingctx, function, first, second):
+    """Call the function at an address with two integers."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64), ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], ir.PointerType(kind)), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
 def rounder(storage: str) -> Any:
     """Return `round(value)`: the value as a tensor of dtype `storage` would hold it."""
     given = MEMORY[storage]
