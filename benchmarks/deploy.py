@@ -24,14 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from integers import samples, trained
+from integers import samples
 from torch import Tensor, nn
 
 import spikeloom as sl
 from spikeloom import deploy
+from spikeloom.data import Dataset
 from spikeloom.deploy.graph import Graph, read_network
 from spikeloom.training import RunFolder, load_net
 from spikeloom.training.recipes import Recipe, find_recipe
+from spikeloom.training.runs import build
 from spikeloom.training.samples import load_samples
 
 FLAGS = ["-std=c99", "-O3", "-march=native", "-DSPIKELOOM_MAIN"]
@@ -167,6 +169,12 @@ def measure(name: str, net: nn.Module, x: Tensor, near: Tensor) -> None:
         print(f"| {who} | {us:.1f} | {rows[0][2] / us:.1f}x | {of_jelly} |", flush=True)
 
 
+def trained(recipe: Recipe, data: Dataset) -> nn.Module:
+    net = build(recipe, data)
+    sl.train(net, data, recipe, quiet=True)
+    return net.eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--recipes", nargs="*", default=["digits"])
@@ -191,7 +199,7 @@ def main() -> None:
         data = load_samples(recipe)
         x = samples(data, data.test, recipe.T)[:, : options.samples].contiguous()
         near = samples(data, data.train, recipe.T)[:, :64].contiguous()
-        measure(name, net or trained(recipe, data, None), x, near)
+        measure(name, net or trained(recipe, data), x, near)
 
 
 if __name__ == "__main__":

@@ -35,14 +35,19 @@ from spikeloom.data import info
 from spikeloom.measure import profile
 from spikeloom.training import RECIPES, SMALL, Recipe, RunFolder, find_recipe, load_net, load_samples
 
-KINDS = {"spiking": (), "relu": ("--set", "neuron=ReLU", "--set", "neuron_options={}")}
+KINDS = ("spiking", "relu")
+OPTIONS = {
+    "spiking": (),
+    "relu": ("--set", "neuron=ReLU", "--set", "neuron_options={}"),
+    **{f"{bits}-bits": ("--weight-bits", str(bits)) for bits in range(1, 9)},
+}
 MARKS = "<!-- results: written by benchmarks/results.py -->", "<!-- end of results -->"
 SMALL_MARKS = "<!-- small networks: written by benchmarks/results.py -->", "<!-- end of small networks -->"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: a recipe's seed, spiking or with ReLU."""
+    """One run: a recipe's seed, of a kind: spiking, with ReLU, or with weights of so many bits."""
 
     recipe: str
     kind: str
@@ -73,7 +78,7 @@ class Run:
             str(self.seed),
             "--run-dir",
             str(self.folder),
-            *KINDS[self.kind],
+            *OPTIONS[self.kind],
         ]
 
     def noted(self) -> dict[str, Any]:

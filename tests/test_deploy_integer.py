@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from spikeloom import deploy
 from spikeloom.deploy.integer import IntFire, IntSynapse, StateOverflow, keep, shifted
 from spikeloom.deploy.units import best_scale
 from spikeloom.nn.quantise import FakeQuantise, settle_weights
+from spikeloom.training.recipes import find_recipe
+from spikeloom.training.runs import build
 
 
 def test_leaks_and_shifts_round_as_written() -> None:
@@ -225,3 +228,15 @@ def test_digits() -> None:
     for bits, lost in ((8, 0.01), (4, 0.03)):
         small = deploy.quantise(net, test[:, :64], bits=bits)
         assert right(deploy.simulate(small, test).output) > whole - lost
+
+
+def test_a_recipe_learns_with_rounded_weights() -> None:
+    data = sl.data.load_data("digits")
+    recipe = replace(find_recipe("digits"), weight_bits=4)
+    net = build(recipe, data)
+    layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert layers
+    assert all(layer.weight.unique(dim=None).numel() <= 15 * len(layer.weight) for layer in layers)
+    assert all(isinstance(layer.parametrizations.weight[0], FakeQuantise) for layer in layers)  # type: ignore[index, union-attr]
+    with pytest.raises(ValueError, match="weight_bits = 9; a whole number from 1 to 8"):
+        replace(recipe, weight_bits=9)

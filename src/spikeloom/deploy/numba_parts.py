@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 options = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -34,46 +37,108 @@ def start(y, bias, beside):
                 row[j] = bias[j]
 
 
+LANES = 16
+"""How many numbers `add` takes at a time."""
+_STORED: dict[Any, tuple[ir.Type, ir.Type, int]] = {
+    types.float32: (ir.FloatType(), ir.FloatType(), 4),
+    types.int32: (ir.IntType(32), ir.IntType(8), 1),
+}
+"""Of a sum's type: how a sum is kept, how a weight is, and a weight's bytes."""
+
+
+@intrinsic
+def add(typingctx, y, weight, count, scaled):
+    """Add `scaled` times the `count` numbers at the address `weight` to those at the address `y`.
+
+    Weights are fp32 where `scaled` is, and int8 where it is int32. Vectors are written out: a compiler that
+    knows neither the count nor that the two are apart tests both before each row, and rows are short.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind, stored, size = _STORED[signature.args[3]]
+        to, of, rows, value = args
+        word = rows.type
+        floats = kind == ir.FloatType()
+
+        def part(first, lanes):
+            many, few = ir.VectorType(kind, lanes), ir.VectorType(stored, lanes)
+            at_y = builder.add(to, builder.mul(first, ir.Constant(word, 4)))
+            at_w = builder.add(of, builder.mul(first, ir.Constant(word, size)))
+            at_y = builder.inttoptr(at_y, ir.PointerType(many))
+            w = builder.load(builder.inttoptr(at_w, ir.PointerType(few)), align=size)
+            w = w if floats else builder.sext(w, many)
+            none, zero = ir.Constant(many, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+            same = builder.insert_element(none, value, zero)
+            same = builder.shuffle_vector(
+                same, none, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            )
+            old = builder.load(at_y, align=4)
+            new = (
+                builder.fadd(old, builder.fmul(w, same)) if floats else builder.add(old, builder.mul(w, same))
+            )
+            builder.store(new, at_y, align=4)
+
+        whole = builder.udiv(rows, ir.Constant(word, LANES))
+        with cgutils.for_range(builder, whole, intp=word) as loop:
+            part(builder.mul(loop.index, ir.Constant(word, LANES)), LANES)
+        done = builder.mul(whole, ir.Constant(word, LANES))
+        with cgutils.for_range(builder, builder.sub(rows, done), intp=word) as loop:
+            part(builder.add(done, loop.index), 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, scaled), codegen
+
+
 @njit(**options)
 def linear(x, y, weight, factor):
     """Add the weights of each event of x, `[in, out]`."""
-    outs = len(y)
+    outs, to, of = len(y), y.ctypes.data, weight.ctypes.data
     for i in range(len(x)):
         value = x[i]
         if value != 0:
-            row = weight[i * outs : (i + 1) * outs]
-            scaled = value * factor
-            for j in range(outs):
-                y[j] += scaled * row[j]
+            add(to, of + i * outs * weight.itemsize, outs, y.dtype.type(value * factor))
+
+
+@njit(**options)
+def reached(at, taps, stride, dilation, size):
+    """Return the range of outputs that see a place, along one axis; `at` counts the padding, too."""
+    first = at - (taps - 1) * dilation
+    return max(0, -(-first // stride)), min(size, at // stride + 1)
 
 
 @njit(**options)
 def conv(x, y, weight, factor, given, shape, kernel, stride, padding, dilation, groups):
     """Add the weights of each event of an image, `[in, rows, columns, out of its group]`."""
     channels, height, width = shape
-    outs = channels // groups
-    share = given[0] // groups
-    for i in range(len(x)):
-        value = x[i]
-        if value == 0:
-            continue
-        scaled = value * factor
-        place, channel = i // given[0], i % given[0]
-        first = channel // share * outs
-        for row in range(kernel[0]):
-            down = place // given[2] + padding[0] - row * dilation[0]
-            if down < 0 or down % stride[0] != 0 or down // stride[0] >= height:
-                continue
-            for column in range(kernel[1]):
-                across = place % given[2] + padding[1] - column * dilation[1]
-                if across < 0 or across % stride[1] != 0 or across // stride[1] >= width:
+    outs, share = channels // groups, given[0] // groups
+    to, of = y.ctypes.data, weight.ctypes.data
+    i = -1
+    for top in range(padding[0], padding[0] + given[1]):
+        low, high = reached(top, kernel[0], stride[0], dilation[0], height)
+        for left in range(padding[1], padding[1] + given[2]):
+            near, far = reached(left, kernel[1], stride[1], dilation[1], width)
+            for channel in range(given[0]):
+                i += 1
+                value = x[i]
+                if value == 0:
                     continue
-                at = (down // stride[0] * width + across // stride[1]) * channels + first
-                to = y[at : at + outs]
-                of = ((channel * kernel[0] + row) * kernel[1] + column) * outs
-                some = weight[of : of + outs]
-                for j in range(outs):
-                    to[j] += scaled * some[j]
+                scaled = y.dtype.type(value * factor)
+                first = 0 if groups == 1 else channel // share * outs
+                for down in range(low, high):
+                    row = top - down * stride[0]
+                    if dilation[0] > 1:
+                        if row % dilation[0]:
+                            continue
+                        row //= dilation[0]
+                    for across in range(near, far):
+                        column = left - across * stride[1]
+                        if dilation[1] > 1:
+                            if column % dilation[1]:
+                                continue
+                            column //= dilation[1]
+                        at = (down * width + across) * channels + first
+                        some = ((channel * kernel[0] + row) * kernel[1] + column) * outs
+                        add(to + at * 4, of + some * weight.itemsize, outs, scaled)
 
 
 @njit(**options)

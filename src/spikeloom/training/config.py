@@ -28,6 +28,7 @@ _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("shift", "workers"), _least(0)),
     "seed": ("a whole number >= 0 and < 2**63", lambda v: 0 <= v < 2**63),
     "batch_size": _least(2),
+    "weight_bits": ("a whole number from 1 to 8", lambda v: 1 <= v <= 8),
     **dict.fromkeys(("clip_norm", "temperature"), _POSITIVE),
     **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "mixup", "cutmix", "lr_end"), _NOT_NEGATIVE),
     **dict.fromkeys(("sparsity", "rate_penalty", "rate_lower", "rate_upper", "distill"), _NOT_NEGATIVE),

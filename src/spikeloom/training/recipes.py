@@ -26,6 +26,8 @@ class Recipe(Config):
         data_options: how its samples are made, as bands=40 of sounds.
         model: the network's name.
         model_options: its arguments, in place of the defaults.
+        weight_bits: to how many bits the weights of linear and convolutional layers are rounded while they
+            learn (`sl.deploy.quantise_weights`); none for floats.
         frames: how a recording of events is cut: equal durations ("time"), or equal numbers of events
             ("count").
     """
@@ -34,6 +36,7 @@ class Recipe(Config):
     data_options: dict[str, Any] = field(default_factory=dict)
     model: str = "conv_snn"
     model_options: dict[str, Any] = field(default_factory=dict)
+    weight_bits: int | None = None
     frames: Literal["time", "count"] = "time"
 
     @property

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data import Dataset
 from ..models.fitting import model_for
+from ..nn.quantise import quantise_weights
 from .config import Config
 from .course import Record, Result
 from .devices import check_devices, launched
@@ -104,7 +105,8 @@ def train(
 
 def _own(config: Config) -> Recipe:
     """Return a recipe of a network that no name stands for."""
-    return Recipe(**{**asdict(config), "data": "", "model": "", "model_options": {}})
+    none: dict[str, Any] = {"data": "", "model": "", "model_options": {}, "weight_bits": None}
+    return Recipe(**{**asdict(config), **none})
 
 
 def _own_rank(
@@ -248,7 +250,7 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
     for value in [*net.parameters(), *net.buffers()]:
         if value.ndim == 4:  # those of 5 axes, of time or depth, have no such format
             value.data = value.data.contiguous(memory_format=torch.channels_last)
-    return net
+    return net if recipe.weight_bits is None else quantise_weights(net, recipe.weight_bits)
 
 
 def _teacher(config: Config) -> nn.Module | None:
