@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -240,3 +242,38 @@ def test_a_recipe_learns_with_rounded_weights() -> None:
     assert all(isinstance(layer.parametrizations.weight[0], FakeQuantise) for layer in layers)  # type: ignore[index, union-attr]
     with pytest.raises(ValueError, match="weight_bits = 9; a whole number from 1 to 8"):
         replace(recipe, weight_bits=9)
+
+
+def test_a_file_gives_the_same_network(tmp_path: Path) -> None:
+    net, x = conv_net(), torch.rand(4, 3, 2, 9, 9)
+    small = deploy.quantise(net.eval(), x)
+    file = deploy.save_integers(small, tmp_path / "small.safetensors")
+    again = deploy.load_integers(file)
+    assert torch.equal(deploy.simulate(again, x).totals, deploy.simulate(small, x).totals)
+    assert list(again.layers) == list(small.layers)
+    assert (again.peaks, again.input, again.bits, again.overflow) == (
+        small.peaks,
+        small.input,
+        small.bits,
+        small.overflow,
+    )
+    source, _ = deploy.export_c(again, x, tmp_path / "again.c")
+    first, _ = deploy.export_c(small, x, tmp_path / "first.c")
+    assert source.read_text().replace("again", "first") == first.read_text()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_files_that_hold_no_such_network(tmp_path: Path) -> None:
+    file = deploy.save_integers(deploy.quantise(conv_net(), torch.rand(4, 3, 2, 9, 9)), tmp_path / "a")
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"x" * 100, whole.replace(b"IntFire", b"IntFirm", 1)):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match="holds no network of whole numbers"):
+            deploy.load_integers(file)
+    safetensors.torch.save_file({"w": torch.ones(2)}, file)
+    with pytest.raises(ValueError, match="its header does not say 'spikeloom integers 1'"):
+        deploy.load_integers(file)
+    with pytest.raises(FileNotFoundError, match="save_integers"):
+        deploy.load_integers(tmp_path / "none")
+    with pytest.raises(TypeError, match="quantise"):
+        deploy.save_integers(conv_net(), file)  # type: ignore[arg-type]

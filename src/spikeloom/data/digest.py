@@ -6,10 +6,10 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from pathlib import Path
 
+from ..whole import whole
 from .error import DataError
 from .info import File
 
@@ -24,14 +24,8 @@ def cache_dir() -> Path:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file such that any reader sees all of it or none, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    with whole(path) as part:
+        part.write_bytes(content)
 
 
 def digest(path: Path, algorithm: str, gzipped: bool = False) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +11,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..neurons import Neuron
 from ..nn.fold import fold
+from ..whole import whole
 
 Loop = Literal["kept", "unrolled"]
 
@@ -61,16 +60,9 @@ def to_torch(
     with torch.no_grad():
         program = torch.export.export(copy, (x,), dynamic_shapes=(sizes,))
     if path is not None:
-        path = Path(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".pt2")
-        os.close(handle)
-        try:
-            torch.export.save(program, name)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with whole(Path(path)) as part:
+            torch.export.save(program, part.with_suffix(".pt2"))
+            part.with_suffix(".pt2").rename(part)
     return program
 
 

@@ -6,14 +6,13 @@ import base64
 import hashlib
 import html
 import json
-import os
 import string
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..whole import whole
 from .gather import Choice, gather
 
 _SCRIPTS = ("dom", "chart", "spikes", "sections", "app")
@@ -37,10 +36,8 @@ def write(folders: Sequence[Path | str], path: Path | str, choice: Choice | None
         raise ValueError(f"report: {path}; a page ends in .html")
     text = fill(gather(folders, choice, **how))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
+    with whole(path) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
     return path
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ...whole import whole
 from ..integer import IntegerNetwork
 from ..lower import lower
 from ..machine import Machine, Net, is_fire
@@ -235,18 +235,9 @@ def export_c(
     else:
         small = quantise(net, x, **options) if dtype == "int8" else lower(net, x)
     header, source = emit(small, name)
-    parts = {path.with_suffix(".h"): header, path: source}
-    written = []
-    try:
-        for place, text in parts.items():
-            part = place.with_name(f".{place.name}.{os.getpid()}")
-            written.append((part, place))
-            part.write_text(text, encoding="utf-8")
-        for part, place in written:
-            os.replace(part, place)
-    finally:
-        for part, _ in written:
-            part.unlink(missing_ok=True)
+    with whole(path) as c, whole(path.with_suffix(".h")) as h:
+        c.write_text(source, encoding="utf-8")
+        h.write_text(header, encoding="utf-8")
     return path, path.with_suffix(".h")
 
 

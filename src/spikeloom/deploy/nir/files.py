@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from ...whole import whole
 from .units import NirError, nir_module
 
 
@@ -23,24 +23,10 @@ def write_nir(path: str | os.PathLike[str], graph: Any) -> None:
     """
     nir, path = nir_module(), Path(path)
     try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise NirError(f"{path} cannot be written: {error}") from error
-    os.close(handle)
-    try:
-        nir.write(part, graph)
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, path)
+        with whole(path) as part:
+            nir.write(part, graph)
     except (OSError, TypeError, ValueError) as error:
         raise NirError(f"{path} cannot be written: {error}") from error
-    finally:
-        Path(part).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_nir(path: str | os.PathLike[str]) -> tuple[Any, bool]:

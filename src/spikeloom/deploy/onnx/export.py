@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from ...neurons import Neuron
 from ...nn import NormNeuron, Recurrent
 from ...nn.fold import _Axes
+from ...whole import whole
 from ..graph import Node, Ref, read_network
 from .builder import IR, OPSET, Builder, Value, elements
 from .functions import FUNCTIONS, Call
@@ -61,15 +60,8 @@ def to_onnx(
     model = onnx_model(net, x, loop=loop, open_axes=open_axes, states=states)
     path = Path(path)
     data = model.SerializeToString()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole(path) as part:
+        part.write_bytes(data)
 
 
 def onnx_model(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...names import unknown
+from ...whole import whole
 from ..error import EventsError
 from ..events import Events
 from .format import Format, Given
@@ -89,13 +89,11 @@ def write(path: str | os.PathLike[str], events: Events, *, format: str | None = 
     path = Path(path)
     chosen = _by_suffix(path) if format is None else _named(format)
     _check(path, events)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
+    with whole(path) as part:
         try:
             chosen.write(part, events)
         except EventsError as error:
             raise EventsError(str(error).replace(str(part), str(path))) from None
-        os.replace(part, path)
 
 
 def formats() -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...whole import whole
 from ..error import EventsError
 from ..events import Events, join
 from .palette import Colours, colours_of
@@ -90,7 +90,8 @@ def movie(
     timing = timing_of(source, fps=fps, speed=speed, window=window, start=start, stop=stop)
     looks: dict[str, Any] = {"mode": mode, "colours": colours, "theme": theme, "scale": scale}
     images = (picture(part, at=at, window=timing.window, **looks) for at, part in parts(source, timing))
-    whole(path, lambda to: writers[path.suffix](to, images, timing.fps))
+    with whole(path) as part:
+        writers[path.suffix](part, images, timing.fps)
     return timing
 
 
@@ -99,7 +100,8 @@ def save(path: str | os.PathLike[str], image: Image) -> None:
     path = Path(path)
     if path.suffix != ".png":
         raise EventsError(f"{path}: a picture ends in .png")
-    whole(path, lambda to: _pillow().fromarray(image).save(to, optimize=True))
+    with whole(path) as part:
+        _pillow().fromarray(image).save(part, optimize=True)
 
 
 def timing_of(
@@ -174,14 +176,6 @@ def _ordered(source: Source) -> Iterator[Events]:
             raise EventsError("a movie needs time in order, and it runs backwards; take events.ordered()")
         last = chunk.t[-1]
         yield chunk
-
-
-def whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
-        write(part)
-        os.replace(part, path)
 
 
 def _pillow() -> Any:

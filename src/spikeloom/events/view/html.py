@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...announce import SpikeloomWarning
+from ...whole import whole
 from ..compiled import kernel
 from ..error import EventsError
 from ..events import Events, Times, join
@@ -26,7 +27,6 @@ from ..files import FORMATS
 from ..files.recording import Recording
 from . import words
 from .facts import facts
-from .film import whole
 from .palette import PALETTES, colours_of
 from .span import Part, Source, chunks, origin
 from .summary import Summary, summary, window_of
@@ -113,7 +113,8 @@ def page(
         },
     }
     text = _fill(meta, pack(events, found.start or 0))
-    whole(path, lambda to: to.write_bytes(text.encode()))
+    with whole(path) as part:
+        part.write_bytes(text.encode())
     if len(events) < found.events:
         warnings.warn(notes[0], SpikeloomWarning, stacklevel=2)
     return Page(path, found.events, len(events), tuple(notes))

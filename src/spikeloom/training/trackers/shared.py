@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from ...whole import whole
 
 
 def flat(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -50,7 +51,6 @@ def remembered(
     except (FileNotFoundError, json.JSONDecodeError):
         made = make()
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(made))
-    os.replace(part, file)
+    with whole(file) as part:
+        part.write_text(json.dumps(made))
     return False, made
