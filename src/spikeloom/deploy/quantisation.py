@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..nn.quantise import check_bits, settle_weights
+from ..nn.quantise import check_bits
 from .integer import (
     IntegerNetwork,
     IntFire,
@@ -67,7 +67,7 @@ def quantise(
     if not torch.isfinite(x).all():
         raise ValueError("the samples hold NaN or infinity; finite inputs are needed")
     scale, peak, signed = _input(x, input_bits)
-    making = Units(lower(settle_weights(net), x), bits, scale, peak)
+    making = Units(lower(net, x), bits, scale, peak)
     wide = making.network(signed, overflow)
     found = simulate(wide, x).peaks
     layers = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from .norm_neuron import NormNeuron, has_hooks
 from .norms import BatchNorm, affine, is_known
 from .per_step import PerStep
 from .per_token import PerToken
+from .quantise import settle_weights
 from .temporal_norms import StepNorm
 
 # each with the norm over its output's channels
@@ -45,7 +45,8 @@ def fold(net: nn.Module) -> nn.Module:
     Folded is what is certain to be computed one right after the other: a convolution (transposed ones, too)
     or a linear layer, and then a batch norm, tdBN or NormNeuron, within `nn.Sequential` and `sl.PerStep`,
     nested or side by side. What is used twice, or has hooks or parametrisations, stays as it is, as does what
-    another class's forward calls. Each norm that stays is announced, with its path and why.
+    another class's forward calls. Each norm that stays is announced, with its path and why. Weights that were
+    rounded while they learned (`sl.deploy.quantise_weights`) are plain ones in the copy.
 
     Arguments:
         net: a network in evaluation mode.
@@ -86,7 +87,7 @@ def fold(net: nn.Module) -> nn.Module:
 
 
 def evaluation_copy(net: nn.Module, call: str) -> nn.Module:
-    """Return a copy, to be changed, of a network in evaluation mode.
+    """Return a copy, to be changed, of a network in evaluation mode, its rounded weights plain ones.
 
     Arguments:
         net: the network.
@@ -98,13 +99,14 @@ def evaluation_copy(net: nn.Module, call: str) -> nn.Module:
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"{call} takes a network, not {type(net).__name__}: {call}(net)")
+    net = settle_weights(net)
     training = next((f"{type(m).__name__} {name!r}" for name, m in net.named_modules() if m.training), None)
     if training is not None:
         raise RuntimeError(
             f"{call}: {training} is in training mode, in which norms take their statistics from the batch; "
             "call net.eval() first"
         )
-    return copy.deepcopy(net)
+    return net
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -116,12 +117,17 @@ def quantise_weights(net: nn.Module, bits: int = 8, *, skip: tuple[str, ...] = (
     return net
 
 
+def _rounds(parametrisations: Iterable[nn.Module]) -> bool:
+    """Whether a tensor is rounded, and nothing else is done to it."""
+    return all(isinstance(one, FakeQuantise) for one in parametrisations)
+
+
 def settle_weights(net: nn.Module) -> nn.Module:
     """Return a copy of a network in which rounded weights are plain parameters, with the rounded values."""
     net = copy.deepcopy(net)
     for module in net.modules():
         made: Any = getattr(module, "parametrizations", None)
-        if parametrize.is_parametrized(module):
+        if parametrize.is_parametrized(module) and all(_rounds(each) for each in made.values()):
             with torch.no_grad():
                 values = {name: getattr(module, name) for name in made}
             # not by remove_parametrizations, which changes the class, and that is the original's, too
