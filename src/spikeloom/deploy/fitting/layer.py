@@ -64,7 +64,7 @@ def of_layer(s: Stage, t: Target) -> Iterator[Need]:
         yield _one_of(s, "pooling before it", pool, limits.pools, "pool")
     if t.weight_bits and m is not None:
         fine = all(on_grid(w, t.weight_bits) for w in s.tensors())
-        text = f"sl.deploy.quantise_weights(net, bits={t.weight_bits}), and training"
+        text = f"training with --weight-bits {t.weight_bits} (sl.deploy.quantise_weights)"
         change = None if fine else Change(s.path, "bits", t.weight_bits, text)
         yield Need(s.path, "weight bits", t.weight_bits if fine else 32, t.weight_bits, fine, change)
     if not t.recurrence:
