@@ -60,7 +60,6 @@ class Spec:
             names += [f"x{i}", f"x{i}_stride"]
         for i, kind in enumerate(self.kinds):
             names += [f"s{i}", f"s{i}_inner", f"s{i}_count"] if kind == "v" else []
-        names += ["alike"] if "v" in self.kinds else []
         names += ["units", "rare", "weight", "bias"] if self.synapse else []
         names += ["given", *(f"given{i}" for i in range(self.states))]
         if not self.backward:

@@ -135,8 +135,7 @@ def _slot_rows(spec: Spec) -> tuple[list[str], list[str], int]:
             ]
             reads.append(f"s{i}_j = row_load(row_s{i}, j)")
             row += 1
-    # where a block is as wide as the values' period, the rows are those of the block before
-    return (["if a == start or not alike:", *indent(fills)] if fills else []), reads, row
+    return fills, reads, row
 
 
 def _leaves(spec: Spec) -> Leaves:

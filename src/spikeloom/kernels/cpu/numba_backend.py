@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 import os
 import threading
 from collections.abc import Sequence
@@ -151,15 +150,9 @@ class _Call(Call):
             large = self.loop.heard * units * units * self.compute.itemsize > LARGE
             return min(share, units * (MANY if large else max(ROWS, WIDTH // units))), share
         width = min(max(SCRATCH // (self.compute.itemsize * max(rows, 1)) // 16 * 16, 64), 2048)
-        period = self.period()
-        width = width // period * period if period <= width else width
         share = -(-self.neurons // lanes)
         share = -(-share // 16) * 16
         return min(width, share), share
-
-    def period(self) -> int:
-        """Return after how many neurons the values of all vector slots come again."""
-        return math.lcm(*(spread.inner * spread.count for spread, _ in self.spreads.values()))
 
     def span(self) -> int:
         """Return how many steps' states are kept at a time: all, or over long T about its square root."""
@@ -181,7 +174,7 @@ class _Call(Call):
         span = named.get("span", self.steps)
         height = spec.rows(span, -(-self.steps // span))
         width, share = self.block(height, lanes)
-        named |= {"width": width, "alike": width % self.period() == 0}
+        named["width"] = width
         size = height * width * self.compute.itemsize + SLACK * (1 + spec.fed_rows)
         rows = np.array([[named.get(name, 0) for name in spec.ints]], dtype=np.int64).repeat(lanes, axis=0)
         lane = np.arange(lanes)
