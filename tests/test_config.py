@@ -39,7 +39,7 @@ TEXTS = ("teacher", "learning", "data", "model")
 TABLES = (
     "loss_options", "teacher_features", "learning_options", "lr_factors", "data_options", "model_options"
 )  # fmt: skip
-OPTIONAL = ("clip_norm", "patience", "checkpoint_steps", "mix_epochs")
+OPTIONAL = ("clip_norm", "patience", "checkpoint_steps", "mix_epochs", "weight_bits")
 FIELDS = {field.name for field in dataclasses.fields(Recipe)}
 
 
@@ -71,6 +71,8 @@ def cases() -> list[tuple[str, Any, str]]:
     found.append(("seed", 2**63, "a whole number"))
     found.append(("teacher_features", {"a": 1}, "a table"))
     found += [("lr_factors", {"a": value}, "a table") for value in ("1", None, True)]
+    found += [("weight_bits", value, "a whole number from 1 to 8") for value in (0, 9, -3)]
+    found += [("weight_bits", value, "a whole number") for value in (1.5, "8", True)]
     found += [("flip", value, "true or false") for value in (1, 0, "true", None)]
     found += [("trackers", value, "a list") for value in ("tensorboard", None, (1,), {"a": 1})]
     return found
@@ -228,7 +230,8 @@ FULL: dict[str, Any] = {
     "learning_options": {"a": None}, "validation": 0.1, "select": "best", "patience": 4,
     "evaluate_every": 2, "checkpoint_steps": 9,
     "keep_last": 3, "workers": 1, "watch": 2, "trackers": ("tensorboard", "wandb"), "data": "digits",
-    "data_options": {"bands": 40, "names": ["1e3", "no", "null"]}, "model": "sew", "frames": "count",
+    "data_options": {"bands": 40, "names": ["1e3", "no", "null"]}, "model": "sew", "weight_bits": 4,
+    "frames": "count",
     "model_options": {"channels": [1, 2], "deep": {"x": [1.5, True, None, "on"]}},
 }  # fmt: skip
 

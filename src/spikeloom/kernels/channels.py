@@ -39,7 +39,7 @@ class Grid:
 
 def along(values: Tensor, x: Tensor, axis: int) -> Tensor:
     """Return values `[C]` as they broadcast against `x.shape[2:]`."""
-    return values.reshape([-1 if i == axis % x.ndim else 1 for i in range(2, x.ndim)])
+    return values.reshape((*(1,) * (axis % x.ndim - 2), -1, *(1,) * (x.ndim - 1 - axis % x.ndim)))
 
 
 def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -57,11 +57,9 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         samples = x.flatten(0, 1) if axis == 2 else x.flatten(0, -2)
         mean, var = torch.batch_norm_update_stats(samples.to(compute), None, None, 0.0)
         return mean, var
-    from .cpu.channels import sums
+    from .cpu import channels
 
-    # summed in double precision, in which E[x^2] - E[x]^2 keeps every digit that single precision has
-    mean, square = sums(x, grid) / (grid.outer * grid.inner)
-    return mean.to(compute), (square - mean * mean).clamp_(min=0).to(compute)
+    return channels.moments(x, grid)
 
 
 def correct(g: Tensor, x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor, axis: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,8 +77,13 @@ class Spread:
     @classmethod
     def of(cls, param: Tensor, step: Sequence[int], order: Sequence[int]) -> Spread:
         """Find it for a parameter that broadcasts against `step[1:]`, one step's shape without the batch."""
+        return cls._of(tuple(param.shape), tuple(step), tuple(order))
+
+    @classmethod
+    @functools.lru_cache(maxsize=4096)
+    def _of(cls, given: tuple[int, ...], step: tuple[int, ...], order: tuple[int, ...]) -> Spread:
         axes = [axis - 1 for axis in order]  # of one step, the batch being axis 0
-        sizes = [1 if axis == 0 else param.shape[axis - 1] for axis in axes]
+        sizes = [1 if axis == 0 else given[axis - 1] for axis in axes]
         own = [i for i, size in enumerate(sizes) if size > 1]
         if not own:
             return cls(1, 1, tuple(axes), (1,) * len(axes))
@@ -93,6 +99,8 @@ class Spread:
 
     def values(self, param: Tensor) -> Tensor:
         """Return the parameter's values in row order, dense."""
+        if self.count == param.numel() == max(param.shape):  # along a single axis, in whatever order
+            return param.reshape(self.count).contiguous()
         return param.unsqueeze(0).permute(self.order).expand(self.shape).contiguous()
 
     def gradient(self, values: Tensor, param: Tensor) -> Tensor:
